@@ -1,0 +1,107 @@
+"""Every error of the product, drawn as a tree. Each is *later* (try again) or *never* (park it and say why).
+
+    UnwindError
+    |-- Later                   the world may change: the event stays pending and is tried again
+    |   |-- DatabaseBusy
+    |   `-- BrokerUnreachable
+    `-- Never                   trying again cannot help: the event is parked under `failed` with the reason
+        |-- Unparseable         signed by Shopify, kept as it came, but not understood
+        |-- UnknownShop
+        |-- UnknownTopic
+        |-- MissingWebhookId
+        |-- InvalidSetting      a setting or a program that cannot be
+        |-- NotFound            the caller named something this shop does not have
+        |-- Refused             the caller asked for something the rules forbid
+        `-- InvariantBroken     the books would not balance: nothing was written
+"""
+
+from __future__ import annotations
+
+
+class UnwindError(Exception):
+    """Base of all. `code` is stable and goes to callers; the message is for people."""
+
+    code = "error"
+
+
+class Later(UnwindError):
+    code = "try_again"
+
+
+class DatabaseBusy(Later):
+    code = "database_busy"
+
+
+class BrokerUnreachable(Later):
+    code = "broker_unreachable"
+
+
+class Never(UnwindError):
+    code = "failed"
+
+
+class Unparseable(Never):
+    """A signed body whose `field` cannot be understood, for `reason`."""
+
+    code = "unparseable"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class UnknownShop(Never):
+    code = "unknown_shop"
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"{domain} is not installed; `unwind shop add {domain}` registers it, then retry the event")
+        self.domain = domain
+
+
+class UnknownTopic(Never):
+    code = "unknown_topic"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"nothing is done for the topic {topic!r}; the event is kept")
+        self.topic = topic
+
+
+class MissingWebhookId(Never):
+    code = "missing_webhook_id"
+
+    def __init__(self) -> None:
+        super().__init__("the delivery had no webhook id header, so repeats of it could not be told apart")
+
+
+class InvalidSetting(Never):
+    """A setting that is unknown or impossible. `field` is its dotted path."""
+
+    code = "invalid_setting"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class NotFound(Never):
+    code = "not_found"
+
+    def __init__(self, kind: str, id: object) -> None:
+        super().__init__(f"no {kind} {id}")
+        self.kind = kind
+        self.id = str(id)
+
+
+class Refused(Never):
+    """The rules forbid it. `code` names the rule's refusal for the caller."""
+
+    def __init__(self, code: str, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+
+class InvariantBroken(Never):
+    code = "invariant_broken"

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, Integer, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.tables.base import Amount, Base, Key, ShopId
+from models.tables.ledger import OF_WALLET
+
+
+class Award(Base):
+    """Value earned by one rule for one order. Guarantees: 0 <= reversed <= amount, and every reversed unit was
+    either taken before approval (reduced), debited, or short (R3, R5, R7)."""
+
+    __tablename__ = "awards"
+    __table_args__ = (
+        ForeignKeyConstraint(["shop_id", "order_id"], ["orders.shop_id", "orders.order_id"]),
+        ForeignKeyConstraint(*OF_WALLET),
+        CheckConstraint("0 <= reversed and reversed <= amount", name="cap"),
+        CheckConstraint(
+            "reduced >= 0 and debited >= 0 and shortfall >= 0 and reduced + debited + shortfall = reversed",
+            name="adds_up",
+        ),
+        CheckConstraint("status in ('pending', 'approved', 'cancelled')", name="status"),
+        Index("ix_awards_customer", "shop_id", "customer_id"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(primary_key=True)
+    target: Mapped[Key] = mapped_column(primary_key=True)  # the rule's id; `rule+line` for a line added by an edit
+    customer_id: Mapped[int]
+    rule: Mapped[str]
+    mask: Mapped[str]
+    base_minor: Mapped[int]
+    amount: Mapped[int]
+    at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    policy_version: Mapped[int] = mapped_column(Integer)
+    status: Mapped[str]
+    reversed: Mapped[Amount]
+    reduced: Mapped[Amount]
+    debited: Mapped[Amount]
+    shortfall: Mapped[Amount]
+
+
+class Redemption(Base):
+    """Value spent on a reward. Guarantees: 0 <= credited + expired = returned <= amount (R19, R40); the benefit
+    comes back once, as points or as a usable code, never both (R21)."""
+
+    __tablename__ = "redemptions"
+    __table_args__ = (
+        ForeignKeyConstraint(*OF_WALLET),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint(
+            "credited >= 0 and expired >= 0 and credited + expired = returned and returned <= amount",
+            name="returned_adds_up",
+        ),
+        CheckConstraint("restitution in ('none', 'points', 'code')", name="restitution"),
+        CheckConstraint("(restitution = 'points') = (returned > 0)", name="one_benefit_once"),
+        Index("ix_redemptions_code", "shop_id", "code_key", unique=True, postgresql_where=text("code_key is not null")),
+        Index("ix_redemptions_customer", "shop_id", "customer_id"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    customer_id: Mapped[int]
+    reward_id: Mapped[str]
+    kind: Mapped[str]
+    amount: Mapped[int]
+    code: Mapped[str | None]
+    code_key: Mapped[Key | None]  # casefolded
+    at: Mapped[datetime]
+    order_id: Mapped[int | None]  # the order it was used on
+    returned: Mapped[Amount]
+    credited: Mapped[Amount]
+    expired: Mapped[Amount]
+    restitution: Mapped[str] = mapped_column(server_default="none")
+    reactivations: Mapped[int] = mapped_column(Integer, server_default="0")
+    reactivation: Mapped[str] = mapped_column(server_default="none")  # none, wanted, done, failed
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RedemptionMember(Base):
+    """How much of a redemption came from whom (R20). Guarantee: the parts sum to the redemption (by the task)."""
+
+    __tablename__ = "redemption_members"
+    __table_args__ = (
+        ForeignKeyConstraint(["shop_id", "redemption_id"], ["redemptions.shop_id", "redemptions.id"]),
+        ForeignKeyConstraint(*OF_WALLET),
+        CheckConstraint("amount > 0", name="amount_positive"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
+    redemption_id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[int]
+
+
+class CustomerDay(Base):
+    """What a customer's orders of one day count for (shop's time zone), net of refunds at the order's date (R24)."""
+
+    __tablename__ = "customer_days"
+    __table_args__ = (ForeignKeyConstraint(*OF_WALLET),)
+
+    shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    spend_minor: Mapped[Amount]
+    orders: Mapped[Amount]
+    points: Mapped[Amount]
+
+
+class Activity(Base):
+    """What happened, for people (R39). Guarantee: added, never changed."""
+
+    __tablename__ = "activity"
+    __table_args__ = (
+        Index("ix_activity_customer", "shop_id", "customer_id", "id"),
+        Index("ix_activity_order", "shop_id", "order_id", "id"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    customer_id: Mapped[int | None]
+    order_id: Mapped[int | None]
+    cause: Mapped[str]
+    target: Mapped[str]
+    at: Mapped[datetime]  # the event's own time
+    detail: Mapped[dict[str, Any]]
+    booked_at: Mapped[datetime] = mapped_column(server_default=func.now())
