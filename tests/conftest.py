@@ -1,0 +1,122 @@
+"""What every test may ask for: a real PostgreSQL with the migrated schema, a real Redis, a registered shop.
+
+Servers: TEST_DATABASE_SERVER / TEST_REDIS_SERVER when set, else what answers on this machine's usual ports, else the
+embedded parts. A module has a database of its own (copied from a migrated template in a blink); a test has a shop of
+its own, so nothing needs to be emptied between tests (the books refuse it anyway).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Engine, insert
+
+from models.session import make_engine, upgrade
+from models.tables.shops import Program, Shop
+
+USUAL_DATABASE_SERVER = "postgresql://postgres@127.0.0.1:5432"
+USUAL_REDIS_SERVER = "redis://127.0.0.1:6379"
+CLAIM = "unwind-tests:claimed"
+CLAIM_SECONDS = 3600  # a killed session frees its Redis database after this
+
+
+class RegisteredShop(NamedTuple):
+    domain: str
+    id: int
+
+
+@pytest.fixture(scope="session")
+def database_server() -> str:
+    """The URL of a PostgreSQL server where databases may be created, without a database's name."""
+    server = os.environ.get("TEST_DATABASE_SERVER", USUAL_DATABASE_SERVER)
+    psycopg.connect(f"{server}/postgres", connect_timeout=2).close()
+    return server
+
+
+@contextmanager
+def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
+    """The name of a database that lives as long as the block."""
+    name = f"unwind_test_{secrets.token_hex(6)}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f'create database "{name}" template "{template}"'.encode())
+    try:
+        yield name
+    finally:
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(f'drop database "{name}" with (force)'.encode())
+
+
+@pytest.fixture(scope="session")
+def migrated_template(database_server: str) -> Iterator[str]:
+    """The name of a database with the newest schema and no rows, to copy from."""
+    with new_database(database_server) as name:
+        upgrade(f"{database_server}/{name}")
+        yield name
+
+
+@pytest.fixture(scope="module")
+def database_url(database_server: str, migrated_template: str) -> Iterator[str]:
+    """A migrated database of this module's own."""
+    with new_database(database_server, template=migrated_template) as name:
+        yield f"{database_server}/{name}"
+
+
+@pytest.fixture(scope="module")
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def fresh_engine(database_server: str, migrated_template: str) -> Iterator[Engine]:
+    """An engine on an empty database of this test's own, for what looks at every shop at once."""
+    with new_database(database_server, template=migrated_template) as name:
+        engine = make_engine(f"{database_server}/{name}")
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture
+def shop(engine: Engine) -> RegisteredShop:
+    """A registered shop of this test's own, with the program's defaults."""
+    return register(engine)
+
+
+def register(engine: Engine) -> RegisteredShop:
+    domain = f"shop-{secrets.token_hex(6)}.myshopify.com"
+    with engine.begin() as connection:
+        shop_id = connection.execute(insert(Shop).values(domain=domain).returning(Shop.id)).scalar_one()
+        connection.execute(insert(Program).values(shop_id=shop_id, version=1, settings={}))
+    return RegisteredShop(domain, shop_id)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of a Redis database that no other test session uses."""
+    server = os.environ.get("TEST_REDIS_SERVER", USUAL_REDIS_SERVER)
+    url = next(url for number in range(15, 0, -1) if claimed(url := f"{server}/{number}"))
+    yield url
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+
+
+def claimed(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        return client.dbsize() == 0 and bool(client.set(CLAIM, "1", nx=True, ex=CLAIM_SECONDS))
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """An empty Redis database."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+        client.set(CLAIM, "1", ex=CLAIM_SECONDS)
+    return redis_server
