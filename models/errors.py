@@ -1,18 +1,18 @@
 """Every error of the product, drawn as a tree. Each is *later* (try again) or *never* (park it and say why).
 
-    UnwindError
-    |-- Later                   the world may change: the event stays pending and is tried again
-    |   |-- DatabaseBusy
-    |   `-- BrokerUnreachable
-    `-- Never                   trying again cannot help: the event is parked under `failed` with the reason
-        |-- Unparseable         signed by Shopify, kept as it came, but not understood
-        |-- UnknownShop
-        |-- UnknownTopic
-        |-- MissingWebhookId
-        |-- InvalidSetting      a setting or a program that cannot be
-        |-- NotFound            the caller named something this shop does not have
-        |-- Refused             the caller asked for something the rules forbid
-        `-- InvariantBroken     the books would not balance: nothing was written
+UnwindError
+|-- Later                   the world may change: the event stays pending and is tried again
+|   |-- DatabaseBusy
+|   `-- BrokerUnreachable
+`-- Never                   trying again cannot help: the event is parked under `failed` with the reason
+    |-- Unparseable         signed by Shopify, kept as it came, but not understood
+    |-- UnknownShop
+    |-- UnknownTopic
+    |-- MissingWebhookId
+    |-- InvalidSetting      a setting or a program that cannot be
+    |-- NotFound            the caller named something this shop does not have
+    |-- Refused             the caller asked for something the rules forbid
+    `-- InvariantBroken     the books would not balance: nothing was written
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class UnknownShop(Never):
     code = "unknown_shop"
 
     def __init__(self, domain: str) -> None:
-        super().__init__(f"{domain} is not installed; `unwind shop add {domain}` registers it, then retry the event")
+        super().__init__(
+            f"{domain} is not installed; `unwind shop add {domain}` registers it, then retry the event"
+        )
         self.domain = domain
 
 

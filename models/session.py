@@ -16,7 +16,9 @@ LOCK_TIMEOUT_SECONDS = 10
 UPGRADE_LOCK = 0x554E57494E44  # one upgrade at a time
 
 
-def make_engine(url: str, *, pool_size: int = 5, statement_timeout_seconds: int = STATEMENT_TIMEOUT_SECONDS) -> Engine:
+def make_engine(
+    url: str, *, pool_size: int = 5, statement_timeout_seconds: int = STATEMENT_TIMEOUT_SECONDS
+) -> Engine:
     """An engine for psycopg 3, READ COMMITTED, with time limits on statements and lock waits."""
     options = (
         f"-c statement_timeout={statement_timeout_seconds}s -c lock_timeout={LOCK_TIMEOUT_SECONDS}s "

@@ -29,7 +29,9 @@ class Award(Base):
 
     shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(primary_key=True)
-    target: Mapped[Key] = mapped_column(primary_key=True)  # the rule's id; `rule+line` for a line added by an edit
+    target: Mapped[Key] = mapped_column(
+        primary_key=True
+    )  # the rule's id; `rule+line` for a line added by an edit
     customer_id: Mapped[int]
     rule: Mapped[str]
     mask: Mapped[str]
@@ -60,7 +62,13 @@ class Redemption(Base):
         ),
         CheckConstraint("restitution in ('none', 'points', 'code')", name="restitution"),
         CheckConstraint("(restitution = 'points') = (returned > 0)", name="one_benefit_once"),
-        Index("ix_redemptions_code", "shop_id", "code_key", unique=True, postgresql_where=text("code_key is not null")),
+        Index(
+            "ix_redemptions_code",
+            "shop_id",
+            "code_key",
+            unique=True,
+            postgresql_where=text("code_key is not null"),
+        ),
         Index("ix_redemptions_customer", "shop_id", "customer_id"),
     )
 

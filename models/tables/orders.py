@@ -36,7 +36,9 @@ class Order(Base):
     total_minor: Mapped[int | None]
     refunded_minor: Mapped[int]
     flags: Mapped[list[str]]
-    counted: Mapped[dict[str, Any]]  # its booked share of a customer's day: customer, day, spend_minor, orders, points
+    counted: Mapped[
+        dict[str, Any]
+    ]  # its booked share of a customer's day: customer, day, spend_minor, orders, points
 
 
 class OrderCode(Base):

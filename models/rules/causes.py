@@ -1,0 +1,239 @@
+"""What takes an order apart: its refunds, edits, lost disputes, void and cancellation, in their own time (R4, R27-R29)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fractions import Fraction
+from math import floor
+
+from models.rules.awards import added_lines, earning_shares, line_value
+from models.rules.facts import Line, Refund
+from models.rules.order import VOID_STATUSES, KnownRefund, OrderFacts
+from models.rules.program import Program, program_at
+from models.rules.refunds import RefundMoney, money_of
+
+CANCELLED_PAID_WAITING = "CANCELLED_PAID_WAITING"
+VOIDED_STILL_OWED = "VOIDED_STILL_OWED"
+NO_CUSTOMER = "NO_CUSTOMER"
+TEST_ORDER_IGNORED = "TEST_ORDER_IGNORED"
+REFUND_CONFLICT = "REFUND_CONFLICT"
+ORDER_UNKNOWN = "ORDER_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One thing that asks something back. `sort_id` orders causes of one instant; `value` is money given back.
+
+    kind: refund, dispute, edit, void, cancel     closing: the remainder belongs to it (R4)
+    removed: for an edit, the line and the units that went
+    """
+
+    key: str
+    kind: str
+    at: datetime
+    sort_id: int
+    value: int
+    policy: Program
+    closing: bool = False
+    refund: Refund | None = None
+    money: RefundMoney | None = None
+    removed: tuple[Line, int] | None = None
+
+    @property
+    def status(self) -> str:
+        """Which of R11's statuses it gives the order."""
+        if self.kind in ("void", "cancel"):
+            return "voided" if self.kind == "void" else "cancelled"
+        return "refunded" if self.closing else "partially_refunded"
+
+
+def removed_units(line: Line, order: OrderFacts) -> int:
+    """Units of a line that went without a refund taking them back (S9)."""
+    refunded = sum(
+        returned.quantity
+        for known in order.refunds.values()
+        if not known.undone
+        for returned in known.refund.lines
+        if returned.line_id == line.id
+    )
+    return max(0, line.quantity - line.current_quantity - refunded)
+
+
+def causes_of(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
+    """Every cause in the order of its own time, then id; the one that closes the order is marked."""
+    refunds = [_refund_cause(known, order, programs) for known in order.refunds.values() if not known.undone]
+    disputes = _dispute_causes(order, programs)
+    edits = _edit_causes(order, programs)
+    causes = sorted([*refunds, *disputes, *edits], key=_order_of_time)
+    closing = _closing_refund(order, causes, programs)
+    ending = _ending(order, programs)
+    if ending is not None and (closing is None or ending.at < closing.at):
+        return sorted([*causes, ending], key=_order_of_time)
+    return [replace(cause, closing=True) if cause is closing else cause for cause in causes]
+
+
+def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Cause]) -> list[str]:
+    """What a person should know of the order, in reason codes."""
+    flags = []
+    newest = order.newest
+    if newest is None or order.placed is None:
+        return [ORDER_UNKNOWN]
+    if order.customer_id is None:
+        flags.append(NO_CUSTOMER)
+    if (
+        order.placed.test
+        and not program_at(programs, order.paid_at or order.placed.placed_at).include_test_orders
+    ):
+        flags.append(TEST_ORDER_IGNORED)
+    if any(known.conflicts for known in order.refunds.values()):
+        flags.append(REFUND_CONFLICT)
+    closed = any(cause.closing for cause in causes)
+    if order.cancelled_at is not None and order.captured and not closed:
+        flags.append(CANCELLED_PAID_WAITING)
+    if newest.financial_status in VOID_STATUSES and not closed and not order.captured:
+        flags.append(VOIDED_STILL_OWED)
+    return flags
+
+
+def net_total(order: OrderFacts, programs: Sequence[Program]) -> int:
+    """The order's total after edits and exchanges, before refunds: what refunds must reach to close it."""
+    assert order.placed is not None
+    shares = earning_shares(order, programs)
+    total = Fraction(order.placed.total_minor)
+    for line in added_lines(order):
+        total += line_value(line, order.placed, "total") * shares[line.id]
+    for line in edited_lines(order):
+        if line.quantity:
+            total -= floor(removed_value(line, order) * shares.get(line.id, Fraction(1)))
+    return floor(total)
+
+
+def removed_value(line: Line, order: OrderFacts) -> Fraction:
+    """What the units that went by edit were worth, in the shop currency's smallest unit."""
+    assert order.placed is not None
+    if line.quantity == 0:
+        return Fraction(0)
+    return Fraction(line_value(line, order.placed, "total") * removed_units(line, order), line.quantity)
+
+
+def edited_lines(order: OrderFacts) -> list[Line]:
+    """The newest view of each line, with the placed view's money for lines that were placed."""
+    assert order.placed is not None and order.newest is not None
+    placed = {line.id: line for line in order.placed.lines}
+    lines = []
+    for line in order.newest.lines:
+        first = placed.get(line.id)
+        lines.append(line if first is None else replace(first, current_quantity=_current(first, line)))
+    return lines
+
+
+def _current(placed: Line, newest: Line) -> int:
+    """Units still there, counted against the quantity as placed; more than that earns nothing of itself."""
+    return max(0, placed.quantity - (newest.quantity - newest.current_quantity))
+
+
+def _order_of_time(cause: Cause) -> tuple[datetime, int, str]:
+    return cause.at, cause.sort_id, cause.key
+
+
+def _refund_cause(known: KnownRefund, order: OrderFacts, programs: Sequence[Program]) -> Cause:
+    policy = program_at(programs, known.at)
+    money = money_of(known.refund, order, items_without_money=policy.items_without_money)
+    id = known.refund.id
+    return Cause(
+        key=f"refund:{id}",
+        kind="refund",
+        at=known.at,
+        sort_id=id,
+        value=money.value,
+        policy=policy,
+        refund=known.refund,
+        money=money,
+    )
+
+
+def _dispute_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
+    """Chargebacks lost, as refund-class causes (R29)."""
+    assert order.placed is not None
+    causes = []
+    for dispute in order.disputes.values():
+        if dispute.status != "lost":
+            continue
+        policy = program_at(programs, dispute.at)
+        value = _dispute_value(dispute.amount_minor, dispute.currency, order)
+        key = f"dispute:{dispute.id}"
+        causes.append(
+            Cause(key=key, kind="dispute", at=dispute.at, sort_id=dispute.id, value=value, policy=policy)
+        )
+    return causes
+
+
+def _dispute_value(amount_minor: int, currency: str, order: OrderFacts) -> int:
+    placed = order.placed
+    assert placed is not None
+    if currency == placed.currency or placed.presentment_total_minor == 0:
+        return amount_minor
+    return amount_minor * placed.total_minor // placed.presentment_total_minor
+
+
+def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
+    causes = []
+    for line in edited_lines(order):
+        units = removed_units(line, order)
+        if units == 0 or line.quantity == 0:
+            continue
+        at = order.gone_at.get((line.id, line.quantity - line.current_quantity))
+        if at is None:
+            assert order.newest is not None
+            at = order.newest.updated_at
+        value = floor(removed_value(line, order))
+        causes.append(
+            Cause(
+                key=f"edit:{line.id}",
+                kind="edit",
+                at=at,
+                sort_id=line.id,
+                value=value,
+                policy=program_at(programs, at),
+                removed=(line, units),
+            )
+        )
+    return causes
+
+
+def _closing_refund(order: OrderFacts, causes: Sequence[Cause], programs: Sequence[Program]) -> Cause | None:
+    """The refund (or lost dispute) that brings what was given back to the whole of the order (R4)."""
+    paying = [cause for cause in causes if cause.kind in ("refund", "dispute") and cause.value > 0]
+    total, running = net_total(order, programs), 0
+    for cause in paying:
+        running += cause.value
+        if 0 < total <= running:
+            return cause
+    assert order.newest is not None
+    waiting = any(cause.money is not None and cause.money.pending for cause in causes)
+    if order.newest.financial_status == "refunded" and not waiting and paying:
+        return paying[-1]
+    return None
+
+
+def _ending(order: OrderFacts, programs: Sequence[Program]) -> Cause | None:
+    """The void or cancellation that closes an order, if it does (R27, S7)."""
+    newest = order.newest
+    assert newest is not None
+    voided = newest.financial_status in VOID_STATUSES
+    if order.cancelled_at is not None:
+        policy = program_at(programs, order.cancelled_at)
+        if not order.captured:
+            return _end(order, "void" if voided else "cancel", order.cancelled_at, policy)
+        return _end(order, "cancel", order.cancelled_at, policy) if policy.close_cancelled_paid else None
+    if not voided or order.captured or (newest.outstanding_minor or 0) > 0:
+        return None
+    at = order.voided_at or newest.updated_at
+    return _end(order, "void", at, program_at(programs, at))
+
+
+def _end(order: OrderFacts, kind: str, at: datetime, policy: Program) -> Cause:
+    key = f"{kind}:{order.order_id}"
+    return Cause(key=key, kind=kind, at=at, sort_id=order.order_id, value=0, policy=policy, closing=True)

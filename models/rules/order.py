@@ -1,0 +1,195 @@
+"""What is known of one order: every telling joined into one (R0, R28, S6, S9).
+
+Joins are commutative, associative and idempotent, so any arrival order and any number of repeats end in the same
+facts. "As placed" is the oldest snapshot, "newest" the youngest by `updated_at`; times observed keep their least.
+A fact is never later than its arrival: Shopify's clock may run ahead of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from models.rules.facts import Dispute, Edit, Fact, Refund, Snapshot, Transaction
+
+PAID_STATUSES = frozenset({"paid", "partially_refunded", "refunded"})
+VOID_STATUSES = frozenset({"voided", "expired"})
+UNCAPTURED_STATUSES = frozenset({"pending", "authorized", "voided", "expired"})
+STATUS_PRECEDENCE = {"pending": 0, "failure": 1, "error": 2, "success": 3}
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class KnownRefund:
+    """A refund, when it first arrived, and other contents that came under its id (kept, never silently taken)."""
+
+    refund: Refund
+    received_at: datetime
+    conflicts: list[str] = field(default_factory=list)
+    undone: bool = False
+
+    @property
+    def at(self) -> datetime:
+        return min(self.refund.created_at, self.received_at)
+
+
+@dataclass(slots=True)
+class OrderFacts:
+    """The joined facts of one order. `gone_at[(line, level)]`: when `level` units of the line were first seen gone."""
+
+    order_id: int
+    placed: Snapshot | None = None
+    newest: Snapshot | None = None
+    customer_id: int | None = None
+    customer_seen_at: datetime | None = None
+    paid_at: datetime | None = None
+    voided_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    line_seen_at: dict[int, datetime] = field(default_factory=dict)
+    gone_at: dict[tuple[int, int], datetime] = field(default_factory=dict)
+    refunds: dict[int, KnownRefund] = field(default_factory=dict)
+    transactions: dict[int, Transaction] = field(default_factory=dict)
+    edits: dict[int, Edit] = field(default_factory=dict)
+    disputes: dict[int, Dispute] = field(default_factory=dict)
+
+    def add(self, fact: Fact, received_at: datetime) -> None:
+        """Join one more telling."""
+        if isinstance(fact, Snapshot):
+            self._add_snapshot(fact, received_at)
+        elif isinstance(fact, Refund):
+            self._add_refund(fact, received_at)
+        elif isinstance(fact, Transaction):
+            self._add_transaction(fact)
+        elif isinstance(fact, Edit):
+            self.edits[fact.id] = _least(self.edits.get(fact.id), fact)
+        else:
+            self.disputes[fact.id] = _later_dispute(self.disputes.get(fact.id), fact)
+
+    def _add_snapshot(self, new: Snapshot, received_at: datetime) -> None:
+        if self.placed is None or _is_younger(self.placed, new):
+            self.placed = new
+        if self.newest is None or _is_younger(new, self.newest):
+            self.newest = new
+        at = min(new.updated_at, received_at)
+        self._join_customer(new)
+        if new.financial_status in PAID_STATUSES:
+            self.paid_at = _earlier(self.paid_at, at)
+        if new.financial_status in VOID_STATUSES:
+            self.voided_at = _earlier(self.voided_at, at)
+        if new.cancelled_at is not None:
+            self.cancelled_at = _earlier(self.cancelled_at, min(new.cancelled_at, received_at))
+        for line in new.lines:
+            self.line_seen_at[line.id] = _earlier(self.line_seen_at.get(line.id), at)
+            gone = line.quantity - line.current_quantity
+            if gone > 0:
+                self.gone_at[line.id, gone] = _earlier(self.gone_at.get((line.id, gone)), at)
+
+    def _join_customer(self, new: Snapshot) -> None:
+        if new.customer_id is None:
+            return
+        seen = (self.customer_seen_at, self.customer_id)
+        if self.customer_seen_at is None or (new.updated_at, new.customer_id) > seen:
+            self.customer_seen_at, self.customer_id = new.updated_at, new.customer_id
+
+    def _add_refund(self, new: Refund, received_at: datetime) -> None:
+        known = self.refunds.get(new.id)
+        if known is None:
+            self.refunds[new.id] = KnownRefund(new, received_at)
+            return
+        known.received_at = min(known.received_at, received_at)
+        if _content(new) == _content(known.refund):
+            ids = {*new.transaction_ids, *known.refund.transaction_ids}
+            if ids != set(known.refund.transaction_ids):
+                known.refund = _with_transactions(known.refund, ids)
+            return
+        standing, other = sorted((known.refund, new), key=_content)
+        ids = {*new.transaction_ids, *known.refund.transaction_ids}
+        known.refund = _with_transactions(standing, ids)
+        conflict = repr(_content(other))
+        if conflict not in known.conflicts:
+            known.conflicts = sorted({*known.conflicts, conflict})
+
+    def _add_transaction(self, new: Transaction) -> None:
+        known = self.transactions.get(new.id)
+        self.transactions[new.id] = new if known is None else join_transactions(known, new)
+
+    def transactions_of(self, refund: Refund) -> list[Transaction]:
+        """The refund-kind transactions that the refund listed, in id order."""
+        found = (self.transactions.get(id) for id in sorted(refund.transaction_ids))
+        return [t for t in found if t is not None and t.kind == "refund"]
+
+    @property
+    def captured(self) -> bool:
+        """Whether money was ever taken (S7): by the newest status, or a sale or capture that succeeded."""
+        if self.newest is not None and self.newest.financial_status not in UNCAPTURED_STATUSES:
+            return True
+        return any(
+            t.kind in ("sale", "capture") and t.status == "success" for t in self.transactions.values()
+        )
+
+
+def join_transactions(a: Transaction, b: Transaction) -> Transaction:
+    """The same transaction told twice: a final status beats `pending`, and what one telling lacks the other gives."""
+    best, other = sorted((a, b), key=lambda t: (-STATUS_PRECEDENCE.get(t.status, -1), _sortable(t)))
+    return Transaction(
+        id=best.id,
+        order_id=best.order_id,
+        kind=best.kind,
+        status=best.status,
+        amount_minor=best.amount_minor,
+        currency=best.currency,
+        shop_amount_minor=_first(best.shop_amount_minor, other.shop_amount_minor),
+        at=min(a.at, b.at),
+        refund_id=_first(best.refund_id, other.refund_id),
+    )
+
+
+def _sortable(t: Transaction) -> tuple[object, ...]:
+    return (t.amount_minor, t.currency, t.kind, t.shop_amount_minor or -1, t.refund_id or -1)
+
+
+def _first(a: T | None, b: T | None) -> T | None:
+    return b if a is None else a
+
+
+def _earlier(a: datetime | None, b: datetime) -> datetime:
+    return b if a is None or b < a else a
+
+
+def _least(a: Edit | None, b: Edit) -> Edit:
+    return b if a is None else min(a, b, key=repr)
+
+
+def _later_dispute(a: Dispute | None, b: Dispute) -> Dispute:
+    """A finished dispute stands over an open one; otherwise the canonically greater."""
+    if a is None:
+        return b
+    return max(a, b, key=lambda d: (d.status in ("lost", "won"), repr(d)))
+
+
+def _is_younger(a: Snapshot, b: Snapshot) -> bool:
+    """Later by `updated_at`; snapshots of one instant are ordered by what they say."""
+    if a.updated_at != b.updated_at:
+        return a.updated_at > b.updated_at
+    return a != b and repr(a) > repr(b)
+
+
+def _content(refund: Refund) -> tuple[object, ...]:
+    """What a refund says, without its transactions (their status changes by design)."""
+    lines = tuple(sorted((x.line_id, x.quantity, x.subtotal_minor, x.tax_minor) for x in refund.lines))
+    adjustments = tuple(sorted((x.amount_minor, x.tax_minor, x.shipping) for x in refund.adjustments))
+    return refund.created_at, lines, refund.shipping_minor, adjustments
+
+
+def _with_transactions(refund: Refund, ids: set[int]) -> Refund:
+    return Refund(
+        id=refund.id,
+        order_id=refund.order_id,
+        created_at=refund.created_at,
+        lines=refund.lines,
+        shipping_minor=refund.shipping_minor,
+        adjustments=refund.adjustments,
+        transaction_ids=tuple(sorted(ids)),
+    )

@@ -1,0 +1,369 @@
+"""What each refund asks of each award and each redemption of one order: the `claims` of R0, and their reasons.
+
+Pure: the same facts, programs and redemptions give the same plan, in whatever order they became known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from math import floor
+
+from models.rules.awards import Award, awards_of, earning_shares, line_value
+from models.rules.causes import Cause, causes_of, flags_of
+from models.rules.facts import Snapshot
+from models.rules.money import share, split_largest_remainder
+from models.rules.order import OrderFacts
+from models.rules.program import Program, program_at
+
+STATUS_OFF = "STATUS_OFF"
+ALREADY_CLOSED = "ALREADY_CLOSED"
+ONLY_ON_FULL = "ONLY_ON_FULL"
+REMAINDER = "REMAINDER"
+CAPPED = "CAPPED"
+RETURN_OFF = "RETURN_OFF"
+GIFT_CARD_REWARD = "GIFT_CARD_REWARD"
+NO_LINE_DISCOUNT = "NO_LINE_DISCOUNT"
+AMOUNT_ONLY = "AMOUNT_ONLY"
+SHIPPING_ONLY = "SHIPPING_ONLY"
+CODE_REACTIVATED = "CODE_REACTIVATED"
+EDIT_KEEPS_REDEEMED = "EDIT_KEEPS_REDEEMED"
+
+REACTIVATIONS_MAX = 3  # R22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redemption:
+    """Value spent on a reward. members: (customer id, amount) in id order; one for a redemption of one's own.
+
+    reactivation: none, wanted, done or failed: what is known of its code at Shopify (R23)
+    """
+
+    id: int
+    customer_id: int
+    reward_id: str
+    kind: str
+    amount: int
+    code_key: str | None
+    at: datetime
+    members: tuple[tuple[int, int], ...]
+    reactivations: int = 0
+    reactivation: str = "none"
+    used_elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one cause takes back of one award. amount <= what was left of it (R3)."""
+
+    cause: Cause
+    award: Award
+    amount: int
+    ratio: Fraction | None
+    reduces_pending: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """What one cause gives back of one redemption, and to whom (R12-R20)."""
+
+    cause: Cause
+    redemption: Redemption
+    amount: int
+    ratio: Fraction | None
+    split: tuple[tuple[int, int], ...]  # (customer id, amount)
+    reasons: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class OrderPlan:
+    """Everything decided of one order. `restitution`: redemption id -> none, points or code (R21)."""
+
+    order: OrderFacts
+    status: str
+    flags: list[str]
+    causes: list[Cause]
+    awards: list[Award]
+    redemptions: list[Redemption]
+    claims: list[Claim] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
+    restitution: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def refunded(self) -> int:
+        return sum(cause.value for cause in self.causes if cause.kind in ("refund", "dispute"))
+
+    def reversed_of(self, target: str) -> int:
+        return sum(claim.amount for claim in self.claims if claim.award.target == target)
+
+
+def plan(order: OrderFacts, *, programs: Sequence[Program], redemptions: Sequence[Redemption]) -> OrderPlan:
+    """The claims, returns and restitutions that should stand for one order (R0 a)."""
+    if order.placed is None:
+        return OrderPlan(
+            order=order,
+            status="unknown",
+            flags=flags_of(order, programs, []),
+            causes=[],
+            awards=[],
+            redemptions=list(redemptions),
+            restitution={r.id: _standing(r) for r in redemptions},
+        )
+    causes = causes_of(order, programs)
+    made = OrderPlan(
+        order=order,
+        status=_status(causes),
+        flags=flags_of(order, programs, causes),
+        causes=causes,
+        awards=awards_of(order, programs),
+        redemptions=list(redemptions),
+    )
+    shares = earning_shares(order, programs)
+    for award in made.awards:
+        made.claims += _claims_on(award, causes, order, shares)
+    for redemption in redemptions:
+        _return_redeemed(redemption, made, programs)
+    return made
+
+
+def _status(causes: Sequence[Cause]) -> str:
+    closing = next((cause for cause in causes if cause.closing), None)
+    if closing is not None:
+        return {"void": "voided", "cancel": "cancelled"}.get(closing.kind, "fully_refunded")
+    paid_back = any(cause.value > 0 for cause in causes if cause.kind in ("refund", "dispute"))
+    return "partially_refunded" if paid_back else "open"
+
+
+# -- earned value ------------------------------------------------------------------------------------
+
+
+def _claims_on(
+    award: Award, causes: Sequence[Cause], order: OrderFacts, shares: dict[int, Fraction]
+) -> list[Claim]:
+    """R1-R11 for one award, cause by cause in their own time."""
+    claims: list[Claim] = []
+    taken, ratios, closed = 0, Fraction(0), False
+    for cause in causes:
+        left = award.amount - taken
+        ratio = None if cause.kind in ("void", "cancel") else _ratio(award, cause, order, shares)
+        ratios += ratio or 0
+        amount, reasons = _claim(award, cause, ratio, ratios, left=left, taken=taken, closed=closed)
+        assert 0 <= amount <= left
+        claims.append(
+            Claim(
+                cause=cause,
+                award=award,
+                amount=amount,
+                ratio=ratio,
+                reduces_pending=cause.at < award.due_at,
+                reasons=reasons,
+            )
+        )
+        taken += amount
+        closed = closed or cause.closing
+    return claims
+
+
+def _claim(
+    award: Award,
+    cause: Cause,
+    ratio: Fraction | None,
+    ratios: Fraction,
+    *,
+    left: int,
+    taken: int,
+    closed: bool,
+) -> tuple[int, tuple[str, ...]]:
+    """One claim's amount and why: what is left at closing (R4), else floor(award x ratio) (R2), capped (R3)."""
+    why = cause.money.reasons if cause.money is not None else ()
+    if closed:
+        return 0, (*why, ALREADY_CLOSED)
+    if cause.status not in cause.policy.reversing_statuses:
+        return 0, (*why, STATUS_OFF)
+    if cause.closing:
+        return left, (*why, REMAINDER)
+    if award.only_on_full:
+        return 0, (*why, ONLY_ON_FULL)
+    assert ratio is not None
+    if cause.policy.cumulative_rounding:
+        asked = max(share(amount=award.amount, ratio=ratios) - taken, 0)
+    else:
+        asked = share(amount=award.amount, ratio=ratio)
+    return (asked, why) if asked <= left else (left, (*why, CAPPED))
+
+
+def _ratio(award: Award, cause: Cause, order: OrderFacts, shares: dict[int, Fraction]) -> Fraction:
+    """R1: the exact part of the award that a cause asks back, under the award's own mask."""
+    placed = order.placed
+    assert placed is not None
+    if cause.removed is not None:
+        return _edit_ratio(award, cause, placed)
+    if award.line is not None:
+        return _added_line_ratio(award, cause)
+    if cause.refund is None or cause.money is None:
+        return _over(cause.value, placed.total_minor)
+    own = {line.id for line in placed.lines}
+    extra = [line for line in cause.refund.lines if line.line_id not in own and line.line_id in shares]
+    if award.mask == "subtotal" and cause.money.has_lines:
+        items = cause.money.items - sum(line.subtotal_minor * shares[line.line_id] for line in extra)
+        return _over(items, placed.subtotal_minor)
+    value = cause.money.amount_only if award.mask == "subtotal" else cause.value
+    added = sum((line.subtotal_minor + line.tax_minor) * shares[line.line_id] for line in extra)
+    return _over(value - added, placed.total_minor)
+
+
+def _edit_ratio(award: Award, cause: Cause, placed: Snapshot) -> Fraction:
+    """An edit takes from the awards of its own lines: placed ones by value, added ones by units (S9)."""
+    assert cause.removed is not None
+    line, units = cause.removed
+    part = Fraction(units, line.quantity)
+    if award.line is not None:
+        return part if award.line.id == line.id else Fraction(0)
+    if all(line.id != own.id for own in placed.lines):
+        return Fraction(0)
+    if award.mask == "total":
+        return _over(cause.value, placed.total_minor)
+    return _over(floor(line_value(line, placed, "subtotal") * part), placed.subtotal_minor)
+
+
+def _added_line_ratio(award: Award, cause: Cause) -> Fraction:
+    assert award.line is not None
+    if cause.refund is None or cause.value == 0 or award.line.quantity == 0:
+        return Fraction(0)
+    units = sum(line.quantity for line in cause.refund.lines if line.line_id == award.line.id)
+    return Fraction(units, award.line.quantity)
+
+
+def _over(part: int | Fraction, whole: int) -> Fraction:
+    return Fraction(max(part, 0)) / whole if whole > 0 else Fraction(0)
+
+
+# -- redeemed value ----------------------------------------------------------------------------------
+
+
+def _return_redeemed(redemption: Redemption, made: OrderPlan, programs: Sequence[Program]) -> None:
+    """R12-R22 for one redemption, cause by cause."""
+    order = made.order
+    placed = order.placed
+    assert placed is not None
+    ignored = placed.test and not program_at(programs, order.paid_at or placed.placed_at).include_test_orders
+    if ignored or order.customer_id is None:
+        made.restitution[redemption.id] = _standing(redemption)
+        return
+    track = _Track(redemption, order)
+    for cause in made.causes:
+        made.returns.append(track.take(cause))
+    made.restitution[redemption.id] = track.restitution
+
+
+def _standing(redemption: Redemption) -> str:
+    """What was done at Shopify stays done (R23)."""
+    return "code" if redemption.reactivation == "done" else "none"
+
+
+class _Track:
+    """One redemption's way through the causes of its order: what came back, what was forfeited, to whom."""
+
+    def __init__(self, redemption: Redemption, order: OrderFacts) -> None:
+        self.redemption = redemption
+        self.members = dict(redemption.members)
+        self.returned = self.forfeited = 0
+        self.closed = False
+        self.code_back = redemption.reactivation == "done"
+        self.units: dict[int, int] = {}
+        placed = order.placed
+        assert placed is not None
+        self.lines = {
+            line.id: (
+                line.quantity,
+                sum(minor for code, minor in line.code_discounts if code == redemption.code_key),
+            )
+            for line in placed.lines
+        }
+        self.discount = sum(minor for _, minor in self.lines.values())
+
+    @property
+    def restitution(self) -> str:
+        return "code" if self.code_back else "points" if self.returned else "none"
+
+    def take(self, cause: Cause) -> Return:
+        left = self.redemption.amount - self.returned - self.forfeited
+        ratio = self._ratio(cause)
+        amount, reasons = self._amount(cause, ratio, left)
+        if RETURN_OFF in reasons and not cause.closing and ratio is not None:
+            self.forfeited += min(share(amount=self.redemption.amount, ratio=ratio), left)
+        split = self._split(amount)
+        self.returned += amount
+        self.closed = self.closed or cause.closing
+        return Return(
+            cause=cause, redemption=self.redemption, amount=amount, ratio=ratio, split=split, reasons=reasons
+        )
+
+    def _amount(self, cause: Cause, ratio: Fraction | None, left: int) -> tuple[int, tuple[str, ...]]:
+        why = cause.money.reasons if cause.money is not None else ()
+        if self.redemption.kind == "gift_card":
+            return 0, (*why, GIFT_CARD_REWARD)
+        if self.closed:
+            return 0, (*why, ALREADY_CLOSED)
+        if self.code_back or (cause.closing and self._reactivates(cause)):
+            self.code_back = True
+            return 0, (*why, CODE_REACTIVATED)
+        if not cause.policy.return_redeemed:
+            return 0, (*why, RETURN_OFF)
+        if cause.closing:
+            return left, (*why, REMAINDER)
+        if ratio is None:
+            return 0, (*why, *self._why_nothing(cause))
+        return min(share(amount=self.redemption.amount, ratio=ratio), left), why
+
+    def _ratio(self, cause: Cause) -> Fraction | None:
+        """Discount of this code on the units this refund took back / its discount on the order (R12, S5)."""
+        if cause.refund is None or cause.value == 0 or self.discount == 0:
+            return None
+        shares = [self._line_share(line.line_id, line.quantity) for line in cause.refund.lines]
+        return Fraction(sum(shares), self.discount) if shares else None
+
+    def _line_share(self, line_id: int, quantity: int) -> int:
+        bought, discount = self.lines.get(line_id, (0, 0))
+        before = self.units.get(line_id, 0)
+        after = min(before + quantity, bought)
+        self.units[line_id] = after
+        return discount * after // bought - discount * before // bought if bought else 0
+
+    def _why_nothing(self, cause: Cause) -> tuple[str, ...]:
+        if cause.kind == "edit":
+            return (EDIT_KEEPS_REDEEMED,)
+        if cause.value == 0:
+            return ()
+        if cause.refund is not None and cause.refund.lines:
+            return (NO_LINE_DISCOUNT,)
+        shipping = cause.money.shipping if cause.money is not None else 0
+        return (SHIPPING_ONLY,) if 0 < cause.value <= shipping else (AMOUNT_ONLY,)
+
+    def _reactivates(self, cause: Cause) -> bool:
+        """R22: the code itself comes back, when nothing of it came back before and it can be used once more."""
+        reward = cause.policy.rewards.get(self.redemption.reward_id)
+        return (
+            reward is not None
+            and reward.reactivate_code
+            and self.redemption.code_key is not None
+            and self.returned == 0
+            and not self.redemption.used_elsewhere
+            and self.redemption.reactivations < REACTIVATIONS_MAX
+            and self.redemption.reactivation != "failed"
+        )
+
+    def _split(self, amount: int) -> tuple[tuple[int, int], ...]:
+        """R20: to each in proportion to what it has not got back yet, largest remainder, ties by member id."""
+        if amount == 0:
+            return ((self.redemption.customer_id, 0),)
+        if len(self.members) == 1:
+            return ((next(iter(self.members)), amount),)
+        weights = [(str(id), left) for id, left in self.members.items()]
+        parts = split_largest_remainder(amount=amount, weights=weights)
+        for id in self.members:
+            self.members[id] -= parts[str(id)]
+        return tuple((id, parts[str(id)]) for id in self.members if parts[str(id)])

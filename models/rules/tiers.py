@@ -1,0 +1,132 @@
+"""VIP tiers: what counts, in which window, and what a fall does (R24-R26). Refunds count at the order's date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+from models.rules.money import exponent
+from models.rules.program import Tiers
+
+ROLLING_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What a customer's orders of one day count for, net of what was given back."""
+
+    day: date
+    spend_minor: int
+    orders: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of what counts: at its order's date, known since `at` (R24)."""
+
+    at: datetime
+    day: date
+    spend_minor: int
+    orders: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    spend_minor: int
+    orders: int
+    points: int
+
+
+def window_start(window: str, today: date) -> date:
+    """The first day that counts on `today`."""
+    if window == "calendar_year":
+        return date(today.year, 1, 1)
+    if window == "rolling_year":
+        return today - timedelta(days=ROLLING_DAYS - 1)
+    return date.min
+
+
+def totals(days: Iterable[Day | Change], window: str, today: date) -> Totals:
+    """Sums over a window that ends today (R24)."""
+    start = window_start(window, today)
+    inside = [day for day in days if start <= day.day and (window == "lifetime" or day.day <= today)]
+    return Totals(
+        spend_minor=sum(day.spend_minor for day in inside),
+        orders=sum(day.orders for day in inside),
+        points=sum(day.points for day in inside),
+    )
+
+
+def level_of(tiers: Tiers, what: Totals, currency: str | None) -> str | None:
+    """The highest level whose threshold is met, None below the lowest (R26)."""
+    index = _index(tiers, what, currency)
+    return None if index < 0 else tiers.levels[index].id
+
+
+def _index(tiers: Tiers, what: Totals, currency: str | None) -> int:
+    if tiers.metric == "spend":
+        reached = Fraction(what.spend_minor, 10 ** exponent(currency or ""))
+    else:
+        reached = Fraction(what.orders if tiers.metric == "orders" else what.points)
+    met = [i for i, level in enumerate(tiers.levels) if reached >= level.threshold]
+    return met[-1] if met else -1
+
+
+def tier_with_history(
+    tiers: Tiers, changes: Sequence[Change], zone: ZoneInfo, until: datetime, currency: str | None
+) -> str | None:
+    """The tier under a downgrade policy that remembers (never, grace, period_end), from the whole record (R26).
+
+    The metric is looked at whenever it may change: at each change, at the end of each day that drops out of a
+    window, and at `until`.
+    """
+    held, below_since = -1, None
+    for moment in _moments(tiers, changes, zone, until):
+        known = [change for change in changes if change.at <= moment]
+        earned = _index(tiers, totals(known, tiers.window, moment.astimezone(zone).date()), currency)
+        held, below_since = _step(tiers, held, below_since, earned, moment, zone)
+    return None if held < 0 else tiers.levels[held].id
+
+
+def _step(
+    tiers: Tiers, held: int, below_since: datetime | None, earned: int, moment: datetime, zone: ZoneInfo
+) -> tuple[int, datetime | None]:
+    if earned >= held:
+        return earned, None
+    if tiers.downgrade == "immediate":
+        return earned, None
+    if tiers.downgrade == "never":
+        return held, None
+    since = below_since or moment
+    if moment >= _drop_at(tiers, since, zone):
+        return earned, None
+    return held, since
+
+
+def _drop_at(tiers: Tiers, since: datetime, zone: ZoneInfo) -> datetime:
+    """When a fall takes effect: N days later, or at the next 1 January of the shop's own clock."""
+    if tiers.downgrade == "grace":
+        return since + timedelta(days=tiers.grace_days)
+    return datetime(since.astimezone(zone).year + 1, 1, 1, tzinfo=zone)
+
+
+def _moments(tiers: Tiers, changes: Sequence[Change], zone: ZoneInfo, until: datetime) -> list[datetime]:
+    found = {change.at for change in changes if change.at <= until}
+    days = {change.day for change in changes}
+    if tiers.window == "rolling_year":
+        found |= {_midnight(day + timedelta(days=ROLLING_DAYS), zone) for day in days}
+    if tiers.window == "calendar_year" or tiers.downgrade == "period_end":
+        years = range(min(days).year, until.astimezone(zone).year + 1) if days else ()
+        found |= {datetime(year + 1, 1, 1, tzinfo=zone) for year in years}
+    if tiers.downgrade == "grace":
+        found |= {moment + timedelta(days=tiers.grace_days) for moment in list(found)}
+    return sorted(moment for moment in {*found, until} if moment <= until)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
