@@ -11,8 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from worker.embedded.process import die_with_parent
@@ -25,12 +26,16 @@ STEADY_SECONDS = 20.0  # a child that ran this long is well: its next death coun
 
 @dataclass(frozen=True)
 class Child:
-    """What to run. `env` is added to our own environment; secrets belong there, never in `command`."""
+    """What to run. `env` is added to our own environment; secrets belong there, never in `command`.
+
+    log: the file that takes what it prints, at its end; None: it prints where we do.
+    """
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     grace_seconds: float = 25.0
+    log: Path | None = None
 
 
 @dataclass
@@ -44,13 +49,16 @@ class Running:
     deaths: int = 0
 
     def start(self, now: float) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own program and arguments, no shell
-            list(self.child.command),
-            env={**os.environ, **self.child.env},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, and its own children are stopped with it
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-        )
+        with open(self.child.log, "ab") if self.child.log else nullcontext() as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program and arguments, no shell
+                list(self.child.command),
+                env={**os.environ, **self.child.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us, and its own children are stopped with it
+                preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+            )
         self.started = now
 
     def signal_all(self, number: signal.Signals) -> None:
