@@ -1,0 +1,160 @@
+"""For operators: is the process up, is it ready, and the figures.
+
+What happened at this door is counted in this process (there is one receiver); what stands in the books is asked of
+the database when somebody looks, at most every `FRESH_SECONDS`, so it is right whoever did the work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flask import Blueprint, Response, jsonify
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from redis import Redis
+from sqlalchemy import Connection, Engine, text
+
+from models.session import current_version, newest_version
+from tasks.steps.sweep import QUEUE
+from worker.topics import label_of
+
+FRESH_SECONDS = 10.0  # scrapes in between are answered from memory
+
+WAITING = text("""
+select topic, state, count(*) from inbox where state = 'pending' group by 1, 2
+union all
+select topic, state, count(*) from inbox where state = 'failed' group by 1, 2
+""")
+OLDEST = text(
+    "select coalesce(extract(epoch from now() - min(received_at)), 0) from inbox where state = 'pending'"
+)
+REFUNDS = text("""
+select case when undone then 'undone' when value_minor > 0 then 'with_money'
+            else coalesce(lower(reasons ->> 0), 'without_money') end, count(*)
+  from refunds group by 1
+""")
+POINTS = text("""
+select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
+       (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
+""")
+
+
+def webhook_counter(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "unwind_webhooks", "Webhooks answered, by topic and result", ["topic", "result"], registry=registry
+    )
+
+
+def make_blueprint(engine: Engine, broker: Redis, registry: CollectorRegistry) -> Blueprint:
+    ops = Blueprint("ops", __name__)
+    registry.register(Books(engine, broker))
+    checks = {"database": lambda: schema_is_new(engine), "broker": lambda: bool(broker.ping())}
+
+    @ops.get("/healthz")
+    def healthz() -> Response:
+        return jsonify({"status": "up"})
+
+    @ops.get("/readyz")
+    def readyz() -> Response:
+        found = {name: asked(check) for name, check in checks.items()}
+        ready = all(answer == "ok" for answer in found.values())
+        response = jsonify({"status": "ready" if ready else "not_ready", "checks": found})
+        response.status_code = 200 if ready else 503
+        return response
+
+    @ops.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    return ops
+
+
+def asked(check: Callable[[], bool]) -> str:
+    """`ok`, `outdated` or the kind of the error; never its text, which may hold addresses."""
+    try:
+        return "ok" if check() else "outdated"
+    except Exception as error:  # whatever it is, we are not ready
+        return type(error).__name__
+
+
+def schema_is_new(engine: Engine) -> bool:
+    return current_version(engine) == newest_version()
+
+
+@dataclass(eq=False)  # one collector is not another with the same figures
+class Books:
+    """A collector that reads the database; `unwind_database_up` and `unwind_broker_up` say whether it could."""
+
+    engine: Engine
+    broker: Redis
+    clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: list[Metric] = field(default_factory=list)
+    _until: float = float("-inf")
+
+    def describe(self) -> list[Metric]:
+        """Nothing is asked of the database when the collector is registered."""
+        return []
+
+    def collect(self) -> list[Metric]:
+        with self._lock:
+            if self.clock() >= self._until:
+                self._known = [*self._of_database(), *self._of_broker()]
+                self._until = self.clock() + FRESH_SECONDS
+            return self._known
+
+    def _of_database(self) -> list[Metric]:
+        try:
+            with self.engine.connect() as connection:
+                return [up("database", True), *inbox_metrics(connection), *book_metrics(connection)]
+        except Exception:  # its absence is itself a figure
+            return [up("database", False)]
+
+    def _of_broker(self) -> list[Metric]:
+        try:
+            depth = self.broker.llen(QUEUE)
+        except Exception:  # as above
+            return [up("broker", False)]
+        return [
+            up("broker", True),
+            gauge("unwind_queue_depth", "Messages waiting in the broker", float(depth)),
+        ]
+
+
+def gauge(name: str, help: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help, value=value)
+
+
+def up(what: str, yes: bool) -> Metric:
+    return gauge(f"unwind_{what}_up", f"Whether the {what} answered", float(yes))
+
+
+def inbox_metrics(connection: Connection) -> Iterator[Metric]:
+    """What waits and what is parked; both are small parts of the inbox with an index of their own."""
+    counts: dict[tuple[str, str], int] = {}
+    for topic, state, count in connection.execute(WAITING):
+        key = (state, label_of(topic))
+        counts[key] = counts.get(key, 0) + count
+    for state, help in (("pending", "Events not yet processed"), ("failed", "Events parked with a reason")):
+        family = GaugeMetricFamily(f"unwind_inbox_{state}", help, labels=["topic"])
+        for (_, topic), count in sorted(item for item in counts.items() if item[0][0] == state):
+            family.add_metric([topic], count)
+        yield family
+    oldest = connection.execute(OLDEST).scalar_one()
+    yield gauge("unwind_inbox_oldest_seconds", "Age of the oldest event not yet processed", float(oldest))
+
+
+def book_metrics(connection: Connection) -> Iterator[Metric]:
+    refunds = GaugeMetricFamily("unwind_refunds", "Refunds known, by outcome", labels=["outcome"])
+    for outcome, count in connection.execute(REFUNDS):
+        refunds.add_metric([outcome], count)
+    yield refunds
+    reversed_, forgiven, returned, expired = connection.execute(POINTS).one()
+    yield gauge("unwind_points_reversed", "Earned value taken back, in the smallest unit", float(reversed_))
+    yield gauge("unwind_points_forgiven", "Taken back, but not there to take: forgiven", float(forgiven))
+    yield gauge("unwind_points_returned", "Redeemed value given back, in the smallest unit", float(returned))
+    yield gauge("unwind_points_expired", "Of what was given back: expired by then", float(expired))

@@ -1,0 +1,128 @@
+"""POST /webhooks: verify the raw bytes, store them, answer. What they mean is decided later, by the tasks.
+
+200 is a promise: the delivery is committed. What may be lost is never answered 200; what sending again can not help
+(not JSON, an unknown shop, topic or no webhook id) is, and the tasks park it with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import structlog
+from flask import Blueprint, Response, request
+from prometheus_client import Counter
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.inbox import Delivery, Writer
+from app.signature import is_signed
+from models.errors import DatabaseBusy
+from worker.topics import label_of
+
+log = structlog.get_logger(__name__)
+
+HEADER_FAMILIES = ("HTTP_X_SHOPIFY_", "HTTP_SHOPIFY_")
+LONGEST_TEXT = 255  # characters of a header that are kept
+LONGEST_ID = 128  # a webhook id is a UUID; what is longer is none, and cut ones could be taken for each other
+RETRY_AFTER_SECONDS = 10
+ODD = re.compile(r"[^\x20-\x7e]+")  # nothing that Shopify says of itself is outside printable ASCII
+
+
+class Answer:
+    """A short JSON answer, encoded once."""
+
+    def __init__(self, status: int, said: str, **headers: str) -> None:
+        self.status = status
+        self.said = said
+        self._body = f'{{"status":"{said}"}}\n'.encode()
+        self._headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(self._body))),
+            *headers.items(),
+        ]
+
+    def response(self) -> Response:
+        return Response(self._body, self.status, headers=self._headers)
+
+
+STORED = Answer(200, "stored")
+SEEN = Answer(200, "seen_before")
+REFUSED = Answer(401, "not_signed")
+TOO_LARGE = Answer(413, "too_large")
+UNAVAILABLE = Answer(503, "try_again", **{"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter) -> Blueprint:
+    """The receiver, counting each answer by topic in `webhooks`."""
+    receiver = Blueprint("receiver", __name__)
+
+    @receiver.post("/webhooks")
+    def webhook() -> Response:
+        environ = request.environ
+        answer = receive(environ, writer, secrets)
+        topic = label_of(header(environ, "TOPIC") or "") if answer is not REFUSED else "other"
+        webhooks.labels(topic, answer.said).inc()
+        return answer.response()
+
+    return receiver
+
+
+def receive(environ: Mapping[str, str], writer: Writer, secrets: Sequence[bytes]) -> Answer:
+    """What to answer. Nothing is read from the headers before the body is known to be Shopify's."""
+    try:
+        body = whole_body()
+    except RequestEntityTooLarge:
+        return refuse(TOO_LARGE)
+    if not is_signed(body, secrets, header(environ, "HMAC_SHA256")):
+        return refuse(REFUSED)
+    try:
+        stored = writer.keep(delivery_of(environ, body))
+    except DatabaseBusy:
+        return refuse(UNAVAILABLE)
+    return STORED if stored.new else SEEN
+
+
+def whole_body() -> bytes:
+    """The raw bytes. Raises RequestEntityTooLarge, also for a body in chunks, which werkzeug would cut at the limit."""
+    body = request.get_data(cache=False, parse_form_data=False)
+    cut = request.content_length is None and len(body) == request.max_content_length
+    if cut and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return body
+
+
+def refuse(answer: Answer) -> Answer:
+    log.warning("webhook_refused", status=answer.status, reason=answer.said)
+    return answer
+
+
+def delivery_of(environ: Mapping[str, str], body: bytes) -> Delivery:
+    return Delivery(
+        shop_domain=clean(header(environ, "SHOP_DOMAIN")).lower(),
+        topic=clean(header(environ, "TOPIC")).lower(),
+        webhook_id=id_of(header(environ, "WEBHOOK_ID")),
+        event_id=id_of(header(environ, "EVENT_ID")),
+        triggered_at=clean(header(environ, "TRIGGERED_AT")) or None,
+        api_version=clean(header(environ, "API_VERSION")) or None,
+        body=body,
+    )
+
+
+def header(environ: Mapping[str, str], name: str) -> str | None:
+    """A header of either family; the older one first, as all of today's deliveries have it."""
+    for family in HEADER_FAMILIES:
+        value = environ.get(family + name)
+        if value:
+            return value
+    return None
+
+
+def clean(value: str | None) -> str:
+    """A header's text, fit for the database and for logs: printable ASCII, of bounded length."""
+    return ODD.sub("?", value or "").strip()[:LONGEST_TEXT]
+
+
+def id_of(value: str | None) -> str | None:
+    """An id, or None when there is none or it cannot be told from another one."""
+    value = (value or "").strip()
+    return value if 0 < len(value) <= LONGEST_ID and not ODD.search(value) else None

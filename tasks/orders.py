@@ -1,0 +1,29 @@
+"""Orders and their money, as the store tells of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task
+
+from tasks.runtime import AGAIN, process_shop
+
+
+@shared_task(name="orders.process", bind=True, **AGAIN)
+def process(self: Task[Any, Any], shop: str, **for_the_eye: object) -> str:
+    """Work off the shop's events, rung for by an order.
+
+    Safe to run twice, and twice at once: each event is claimed under its row's lock and leaves `pending` in the
+    transaction that books it. The other arguments are ids for Flower and the logs; nothing is decided by them.
+    """
+    return process_shop(self, shop)
+
+
+@shared_task(name="transactions.process", bind=True, **AGAIN)
+def process_transactions(self: Task[Any, Any], shop: str, **for_the_eye: object) -> str:
+    """Work off the shop's events, rung for by a transaction.
+
+    Safe to run twice, and twice at once: each event is claimed under its row's lock and leaves `pending` in the
+    transaction that books it. The other arguments are ids for Flower and the logs; nothing is decided by them.
+    """
+    return process_shop(self, shop)

@@ -1,0 +1,98 @@
+"""What tasks work with, built once a process: the database engine, the broker's client, the settings.
+
+Safe across forks: a process that finds another process's runtime builds its own and never touches the inherited one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Task
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from models.errors import Later
+from models.session import make_engine
+from models.settings import Settings, load_settings
+from tasks.steps.work import LIMIT, process
+
+try:  # until it is there
+    from tasks.steps.drain import drain
+except ImportError:
+    drain = None
+
+USUAL_BROKER = "redis://127.0.0.1:6379/0"
+USUAL_DATABASE = "postgresql://127.0.0.1/unwind"
+CONNECT_SECONDS = 0.2  # a webhook has 5 s in all, and the sweep makes good what is not rung
+ANSWER_SECONDS = 0.3
+ENGINE_CONNECTIONS = 2  # a task uses one; one more for what it asks beside it
+
+
+@dataclass(frozen=True)
+class Runtime:
+    process: int
+    settings: Settings
+    engine: Engine
+    broker: Redis
+
+
+_built: dict[str, Runtime] = {}
+
+
+def runtime() -> Runtime:
+    """This process's runtime, from the environment's settings."""
+    built = _built.get("now")
+    if built is None or built.process != os.getpid():
+        built = _built["now"] = build(load_settings())
+    return built
+
+
+def build(settings: Settings) -> Runtime:
+    return Runtime(
+        process=os.getpid(),
+        settings=settings,
+        engine=make_engine(settings.database_url or USUAL_DATABASE, pool_size=ENGINE_CONNECTIONS),
+        broker=make_broker_client(settings.redis_url or USUAL_BROKER),
+    )
+
+
+def make_broker_client(url: str) -> Redis:
+    """A client with short time limits and no retries: whoever rings must never wait for a broker that is gone."""
+    return Redis.from_url(
+        client_url(url),
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def client_url(url: str) -> str:
+    """Celery's name of a Unix socket (`redis+socket:///path?virtual_host=1`) in the words of the Redis client."""
+    if not url.startswith("redis+socket://"):
+        return url
+    return url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+
+
+AGAIN: dict[str, Any] = {  # the world may change within seconds; what is still left then, the sweep rings for
+    "autoretry_for": (OperationalError, Later),
+    "retry_backoff": 1,
+    "retry_backoff_max": 10,  # seconds; a longer countdown would outlive the broker's visibility timeout
+    "retry_jitter": True,
+    "max_retries": 3,
+}
+
+
+def process_shop(task: Task[Any, Any], shop: str) -> str:
+    """What every `*.process` task does, with this process's runtime."""
+    here = runtime()
+    return process(
+        shop,
+        take=lambda: drain(here.engine, shop, limit=LIMIT, max_attempts=here.settings.max_attempts),
+        broker=here.broker,
+        ring_again=lambda: task.apply_async(kwargs={"shop": shop}),
+    )

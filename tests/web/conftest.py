@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from app import create_app
+from app.signature import signature_of
+from models.settings import Settings
+
+SECRET = "a client secret of the tests"
+RETIRING = "the one before it"
+
+Send = Callable[..., TestResponse]
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        shopify_api_secret=(SecretStr(SECRET), SecretStr(RETIRING)),
+        token_encryption_keys=(),
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    app = create_app(settings)
+    yield app
+    app.extensions["unwind"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def send(client: FlaskClient, shop) -> Send:
+    """POST a webhook, signed unless told otherwise: send(body, topic=..., id=..., **headers)."""
+
+    def send(
+        body: bytes = b"{}", *, topic: str = "refunds/create", id: str = "", secret: str = SECRET, **more: str
+    ):
+        headers = {
+            "X-Shopify-Hmac-Sha256": signature_of(body, secret.encode()),
+            "X-Shopify-Topic": topic,
+            "X-Shopify-Shop-Domain": shop.domain,
+            "X-Shopify-Webhook-Id": id,
+            "Content-Type": "application/json",
+        } | {name.replace("_", "-"): value for name, value in more.items()}
+        return client.post("/webhooks", data=body, headers=headers)
+
+    return send

@@ -1,0 +1,81 @@
+"""Structured logs of every process: JSON for machines, console for people. Ids only, no personal data, no secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from celery.signals import setup_logging, task_postrun, task_prerun
+from structlog.typing import Processor
+
+from models.settings import Settings, load_settings
+
+SHOWN = ("shop", "topic", "order_id", "refund_id", "event_id")  # of a task's arguments, in every line it logs
+
+SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.stdlib.ExtraAdder(allow=()),
+)
+
+
+def configure(settings: Settings) -> None:
+    """Send structlog's and the standard library's lines the same way, to standard error. Safe to run twice."""
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(settings))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+
+
+def formatter(settings: Settings) -> logging.Formatter:
+    as_text: Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,  # the place of an error; local variables are never shown
+            as_text,
+        ],
+    )
+
+
+def listen_to_celery() -> None:
+    """Take over Celery's logging, and name the shop and the ids in every line of a task."""
+    setup_logging.connect(_configure, weak=False, dispatch_uid="unwind-logs")
+    task_prerun.connect(_bind, weak=False, dispatch_uid="unwind-bind")
+    task_postrun.connect(_unbind, weak=False, dispatch_uid="unwind-unbind")
+
+
+def _configure(**_: Any) -> None:
+    configure(load_settings())
+
+
+def _bind(task_id: str, task: Any, kwargs: dict[str, Any], **_: Any) -> None:
+    shown = {name: kwargs[name] for name in SHOWN if name in kwargs}
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id, **shown)
+
+
+def _unbind(**_: Any) -> None:
+    structlog.contextvars.clear_contextvars()

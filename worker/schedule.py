@@ -1,0 +1,16 @@
+"""What runs by the clock. Each entry is harmless when it runs twice, late, or in two schedulers at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def every(seconds: float, task: str) -> dict[str, Any]:
+    """A message that nobody took before the next two were sent is thrown away: they must not pile up."""
+    return {"task": task, "schedule": seconds, "options": {"expires": 3 * seconds, "ignore_result": True}}
+
+
+SCHEDULE = {
+    "ring for what was forgotten": every(2.0, "sweeps.ring"),
+    "what becomes due": every(5.0, "clock.mature"),
+}
