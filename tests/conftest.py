@@ -16,10 +16,10 @@ from typing import NamedTuple
 import psycopg
 import pytest
 import redis
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from models.session import make_engine, upgrade
-from models.tables.shops import Program, Shop
+from tasks.steps.shops import add
 
 USUAL_DATABASE_SERVER = "postgresql://postgres@127.0.0.1:5432"
 USUAL_REDIS_SERVER = "redis://127.0.0.1:6379"
@@ -93,8 +93,7 @@ def shop(engine: Engine) -> RegisteredShop:
 def register(engine: Engine) -> RegisteredShop:
     domain = f"shop-{secrets.token_hex(6)}.myshopify.com"
     with engine.begin() as connection:
-        shop_id = connection.execute(insert(Shop).values(domain=domain).returning(Shop.id)).scalar_one()
-        connection.execute(insert(Program).values(shop_id=shop_id, version=1, settings={}))
+        shop_id = add(connection, domain)
     return RegisteredShop(domain, shop_id)
 
 

@@ -70,12 +70,14 @@ class Posting:
 
 @dataclass(slots=True)
 class Result:
-    """What became of an event: moved + short + expired = its amount (R7, R19)."""
+    """What became of an event: moved + short + expired = its amount (R7, R19); the balance before and after (R39)."""
 
     moved: int = 0
     short: int = 0
     expired: int = 0
     debt_change: int = 0
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(slots=True)
@@ -95,8 +97,9 @@ class WalletState:
 class Fold:
     """Folds events into a state. Feed them in the order of their keys, then `finish(until)`."""
 
-    def __init__(self, state: WalletState) -> None:
+    def __init__(self, state: WalletState, balance: int | None = None) -> None:
         self.state = state
+        self.balance = state.balance if balance is None else balance
         self.postings: list[Posting] = []
         self.results: dict[EventKey, Result] = {}
         self._expiring = [(lot.expires_at, lot.lot) for lot in state.lots.values() if lot.expires_at]
@@ -106,7 +109,7 @@ class Fold:
         """Fold one event. Every event before it, and every expiry up to it, comes first."""
         assert event.amount >= 0
         self._expire(event.at)
-        result = self.results[event.key] = Result()
+        result = self.results[event.key] = Result(before=self.balance)
         if event.kind in (GRANT, APPROVAL):
             self._credit_new(event, event.target, event.amount, event.expires_at, result)
             result.moved = event.amount
@@ -116,6 +119,7 @@ class Fold:
             self._debit(event, event.amount, result, own=event.target)
         else:
             self.state.draws[_redemption(event)] = self._debit(event, event.amount, result)
+        result.after = self.balance
         assert result.moved + result.short + result.expired == event.amount
 
     def finish(self, until: datetime) -> None:
@@ -125,6 +129,7 @@ class Fold:
     def _post(self, event: EventKey, lot: Lot, kind: str, amount: int) -> None:
         if amount:
             lot.remainder += amount
+            self.balance += amount
             assert 0 <= lot.remainder <= lot.amount
             self.postings.append(Posting(event, lot.lot, kind, amount))
 
@@ -217,9 +222,12 @@ class Fold:
             result.expired += part
 
 
-def fold(state: WalletState, events: Iterable[Event], until: datetime) -> Fold:
-    """What a wallet holds at `until` after these events, given in any order (R0 b). Changes `state`."""
-    folding = Fold(state)
+def fold(state: WalletState, events: Iterable[Event], until: datetime, *, balance: int | None = None) -> Fold:
+    """What a wallet holds at `until` after these events, given in any order (R0 b). Changes `state`.
+
+    `balance`: the wallet's, where the state has only the lots that these events can touch.
+    """
+    folding = Fold(state, balance)
     for event in sorted(events, key=lambda event: event.key):
         if event.at <= until:
             folding.take(event)

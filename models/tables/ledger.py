@@ -143,6 +143,7 @@ class Entry(Base):
             name="uq_entries_one_posting",
         ),
         Index("ix_entries_event_at", "shop_id", "customer_id", "event_at"),
+        Index("ix_entries_draws", "shop_id", "customer_id", "event_target", postgresql_where=text("event_kind = 5")),
     )  # fmt: skip
 
     shop_id: Mapped[ShopId] = mapped_column(primary_key=True)

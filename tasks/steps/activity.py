@@ -32,7 +32,11 @@ def listing(
 ) -> Page:
     """The shop's activity, narrowed by what is given. Rows booked while pages are turned never shift a page."""
     query = select(Activity).where(Activity.shop_id == shop_id)
-    for column, wanted in ((Activity.customer_id, customer_id), (Activity.order_id, order_id), (Activity.kind, kind)):
+    for column, wanted in (
+        (Activity.customer_id, customer_id),
+        (Activity.order_id, order_id),
+        (Activity.kind, kind),
+    ):
         if wanted is not None:
             query = query.where(column == wanted)
     if cursor is not None:
@@ -42,7 +46,7 @@ def listing(
     return Page(rows=[shown(row) for row in found[:limit]], cursor=found[limit - 1].id if more else None)
 
 
-def shown(row: Row[Any]) -> dict[str, Any]:
+def shown(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """One entry for people and callers: ids as text, times in UTC."""
     return {
         "id": str(row.id),

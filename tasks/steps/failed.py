@@ -92,14 +92,16 @@ def moved(connection: Connection, shop_domain: str | None, event_id: int, **valu
     state = connection.execute(select(InboxEvent.state).where(*mine)).scalar_one_or_none()
     if state is None:
         raise NotFound("failed event", event_id)
-    raise Refused("not_failed", f"the event {event_id} is {state}, so there is nothing to try again", state=state)
+    raise Refused(
+        "not_failed", f"the event {event_id} is {state}, so there is nothing to try again", state=state
+    )
 
 
 def of_shop(shop_domain: str | None) -> list[ColumnElement[bool]]:
     return [] if shop_domain is None else [InboxEvent.shop_domain == shop_domain]
 
 
-def shown(row: Row[Any]) -> dict[str, Any]:
+def shown(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """An event without its body, which holds personal data."""
     return {
         "id": str(row.id),

@@ -276,6 +276,13 @@ def upgrade() -> None:
             name="uq_entries_one_posting",
         ),
     )
+    op.create_index(
+        "ix_entries_draws",
+        "entries",
+        ["shop_id", "customer_id", "event_target"],
+        unique=False,
+        postgresql_where=sa.text("event_kind = 5"),
+    )
     op.create_index("ix_entries_event_at", "entries", ["shop_id", "customer_id", "event_at"], unique=False)
     op.create_table(
         "lots",

@@ -1,0 +1,163 @@
+"""Facts as JSON documents and back: what the order's row keeps of them. Times as ISO 8601, money as integers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from models.rules.facts import (
+    Adjustment,
+    Dispute,
+    Edit,
+    Line,
+    Refund,
+    ReturnedLine,
+    Snapshot,
+)
+from models.rules.order import OrderFacts
+
+Document = Mapping[str, Any]
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def order_document(order: OrderFacts) -> dict[str, Any]:
+    """Everything of the facts that has no row of its own (refunds and transactions have)."""
+    same = order.newest == order.placed
+    return {
+        "placed": _snapshot_out(order.placed),
+        "newest": None if same else _snapshot_out(order.newest),
+        "customer_id": order.customer_id,
+        "customer_seen_at": _time_out(order.customer_seen_at),
+        "paid_at": _time_out(order.paid_at),
+        "voided_at": _time_out(order.voided_at),
+        "cancelled_at": _time_out(order.cancelled_at),
+        "lines": [[id, at.isoformat()] for id, at in sorted(order.line_seen_at.items())],
+        "gone": [[*key, at.isoformat()] for key, at in sorted(order.gone_at.items())],
+        "edits": [_edit_out(edit) for _, edit in sorted(order.edits.items())],
+        "disputes": [_dispute_out(dispute) for _, dispute in sorted(order.disputes.items())],
+    }
+
+
+def order_facts(order_id: int, document: Document) -> OrderFacts:
+    """The facts that a document holds; an empty one is an order of which only refunds are known."""
+    if not document:
+        return OrderFacts(order_id)
+    placed = _snapshot_in(document["placed"])
+    return OrderFacts(
+        order_id,
+        placed=placed,
+        newest=placed if document["newest"] is None else _snapshot_in(document["newest"]),
+        customer_id=document["customer_id"],
+        customer_seen_at=_time_in(document["customer_seen_at"]),
+        paid_at=_time_in(document["paid_at"]),
+        voided_at=_time_in(document["voided_at"]),
+        cancelled_at=_time_in(document["cancelled_at"]),
+        line_seen_at={id: datetime.fromisoformat(at) for id, at in document["lines"]},
+        gone_at={(id, level): datetime.fromisoformat(at) for id, level, at in document["gone"]},
+        edits={edit["id"]: _edit_in(edit) for edit in document["edits"]},
+        disputes={dispute["id"]: _dispute_in(dispute) for dispute in document["disputes"]},
+    )
+
+
+def refund_document(refund: Refund) -> dict[str, Any]:
+    return {
+        "created_at": refund.created_at.isoformat(),
+        "lines": [[x.line_id, x.quantity, x.subtotal_minor, x.tax_minor] for x in refund.lines],
+        "shipping_minor": refund.shipping_minor,
+        "adjustments": [[x.amount_minor, x.tax_minor, x.shipping] for x in refund.adjustments],
+        "transaction_ids": list(refund.transaction_ids),
+    }
+
+
+def refund_fact(id: int, order_id: int, document: Document) -> Refund:
+    return Refund(
+        id=id,
+        order_id=order_id,
+        created_at=datetime.fromisoformat(document["created_at"]),
+        lines=tuple(
+            ReturnedLine(line_id=x[0], quantity=x[1], subtotal_minor=x[2], tax_minor=x[3])
+            for x in document["lines"]
+        ),
+        shipping_minor=document["shipping_minor"],
+        adjustments=tuple(
+            Adjustment(amount_minor=x[0], tax_minor=x[1], shipping=x[2]) for x in document["adjustments"]
+        ),
+        transaction_ids=tuple(document["transaction_ids"]),
+    )
+
+
+def _snapshot_out(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    out = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+    for name in ("placed_at", "updated_at", "cancelled_at"):
+        out[name] = _time_out(out[name])
+    out["codes"] = list(snapshot.codes)
+    out["lines"] = [
+        [x.id, x.quantity, x.current_quantity, x.net_minor, x.tax_minor, [list(c) for c in x.code_discounts]]
+        for x in snapshot.lines
+    ]
+    return out
+
+
+def _snapshot_in(document: Document | None) -> Snapshot | None:
+    if document is None:
+        return None
+    fields = dict(document)
+    for name in ("placed_at", "updated_at", "cancelled_at"):
+        fields[name] = _time_in(fields[name])
+    fields["codes"] = tuple(document["codes"])
+    fields["lines"] = tuple(
+        Line(
+            id=x[0],
+            quantity=x[1],
+            current_quantity=x[2],
+            net_minor=x[3],
+            tax_minor=x[4],
+            code_discounts=tuple((code, minor) for code, minor in x[5]),
+        )
+        for x in document["lines"]
+    )
+    return Snapshot(**fields)
+
+
+def _edit_out(edit: Edit) -> dict[str, Any]:
+    return {
+        "id": edit.id,
+        "order_id": edit.order_id,
+        "committed_at": edit.committed_at.isoformat(),
+        "additions": [list(x) for x in edit.additions],
+        "removals": [list(x) for x in edit.removals],
+    }
+
+
+def _edit_in(document: Document) -> Edit:
+    return Edit(
+        id=document["id"],
+        order_id=document["order_id"],
+        committed_at=datetime.fromisoformat(document["committed_at"]),
+        additions=tuple((line, units) for line, units in document["additions"]),
+        removals=tuple((line, units) for line, units in document["removals"]),
+    )
+
+
+def _dispute_out(dispute: Dispute) -> dict[str, Any]:
+    out = {name: getattr(dispute, name) for name in Dispute.__slots__}
+    return {**out, "at": dispute.at.isoformat()}
+
+
+def _dispute_in(document: Document) -> Dispute:
+    return Dispute(**{**document, "at": datetime.fromisoformat(document["at"])})
+
+
+def _time_out(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _time_in(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,182 @@
+"""What orders count for towards VIP tiers, by customer and day, and the tiers that follow (R24-R26)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from math import floor
+from typing import Any
+
+from sqlalchemy import text
+
+from models.rules.awards import added_lines, earning_shares, line_value
+from models.rules.causes import removed_value
+from models.rules.plan import OrderPlan
+from models.rules.program import Program, program_at
+from models.rules.tiers import Change, Totals, level_of, tier_with_history, window_start
+from tasks.steps import sql
+from tasks.steps.load import World
+
+WHAT = ("spend_minor", "orders", "points")
+STANDING = text(
+    "select w.customer_id, w.tier, w.pinned_tier, w.spend_minor, w.orders, w.points,"
+    " coalesce(d.spend_minor, 0)::bigint as window_spend_minor, coalesce(d.orders, 0)::bigint as window_orders,"
+    " coalesce(d.points, 0)::bigint as window_points"
+    " from wallets w left join lateral ("
+    "   select sum(spend_minor) as spend_minor, sum(orders) as orders, sum(points) as points from customer_days d"
+    "   where d.shop_id = w.shop_id and d.customer_id = w.customer_id and d.day between :start and :today) d"
+    " on :windowed where w.shop_id = :shop_id and w.customer_id = any(:ids)"
+)
+COUNTED = text(
+    "select customer_id, counted from orders where shop_id = :shop_id and customer_id = any(:ids) and counted <> '{}'"
+)
+
+
+def counted_of(plan: OrderPlan, programs: Sequence[Program]) -> dict[str, Any]:
+    """What the order counts for: at its own date, and since when each part is known (R24). {} for what never counts."""
+    order, placed = plan.order, plan.order.placed
+    if placed is None or order.paid_at is None or order.customer_id is None:
+        return {}
+    program = program_at(programs, order.paid_at)
+    if placed.test and not program.include_test_orders:
+        return {}
+    changes = sorted([*_gains(plan, programs, order.paid_at), *_losses(plan, programs, order.paid_at)])
+    standing, closed, out = 0, False, []
+    for at, sort, spend, count, points in changes:
+        loss = standing if count < 0 else min(-spend, standing) if spend < 0 else 0
+        change = -loss if sort else (0 if closed else spend)
+        closed = closed or count < 0
+        standing += change
+        out.append([at.isoformat(), change, count, points])
+    return {
+        "customer": order.customer_id,
+        "day": placed.placed_at.astimezone(program.time_zone).date().isoformat(),
+        **{name: sum(change[i] for change in out) for i, name in enumerate(WHAT, start=1)},
+        "changes": out,
+    }
+
+
+Loose = tuple[datetime, int, int, int, int]  # at, 0 gain or 1 loss, spend, orders, points
+
+
+def _gains(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> list[Loose]:
+    placed = plan.order.placed
+    assert placed is not None
+    own = sum(award.amount for award in plan.awards if award.line is None)
+    gains: list[Loose] = [(paid_at, 0, placed.total_minor, 1, own)]
+    shares = earning_shares(plan.order, programs)
+    for line in added_lines(plan.order):
+        awards = [award for award in plan.awards if award.line is not None and award.line.id == line.id]
+        at = awards[0].at if awards else paid_at
+        spend = floor(line_value(line, placed, "total") * shares[line.id])
+        gains.append((at, 0, spend, 0, sum(award.amount for award in awards)))
+    return gains
+
+
+def _losses(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> list[Loose]:
+    """Each cause takes its money and its points; closing takes the rest of the spend and the count, once (R25)."""
+    shares = earning_shares(plan.order, programs)
+    losses: list[Loose] = []
+    for cause in plan.causes:
+        points = sum(claim.amount for claim in plan.claims if claim.cause is cause)
+        value = cause.value
+        if cause.removed is not None and cause.removed[0].id in shares:
+            line = cause.removed[0]
+            value = floor(removed_value(line, plan.order) * shares[line.id])
+        losses.append((max(cause.at, paid_at), 1, -value, -1 if cause.closing else 0, -points))
+    return losses
+
+
+def count_orders(world: World, plans: Mapping[int, OrderPlan]) -> set[int]:
+    """Book the difference in what the orders count for; returns whose sums changed."""
+    days: dict[tuple[int, str], list[int]] = {}
+    for id, made in plans.items():
+        for counted, sign in ((world.stored[id].counted, -1), (counted_of(made, world.programs), 1)):
+            if counted:
+                sums = days.setdefault((counted["customer"], counted["day"]), [0, 0, 0])
+                for i, name in enumerate(WHAT):
+                    sums[i] += sign * counted[name]
+    rows: list[dict[str, Any]] = [
+        {
+            "shop_id": world.shop.id,
+            "customer_id": customer,
+            "day": date.fromisoformat(day),
+            **dict(zip(WHAT, sums, strict=True)),
+        }
+        for (customer, day), sums in sorted(days.items())
+        if any(sums)
+    ]
+    sql.upsert(world.connection, "customer_days", rows, key=("shop_id", "customer_id", "day"), add=WHAT)
+    sql.update(
+        world.connection, "wallets", _by_customer(world, rows), key=("shop_id", "customer_id"), add=WHAT
+    )
+    return {int(row["customer_id"]) for row in rows}
+
+
+def _by_customer(world: World, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    sums: dict[int, list[int]] = {}
+    for row in rows:
+        each = sums.setdefault(row["customer_id"], [0, 0, 0])
+        for i, name in enumerate(WHAT):
+            each[i] += row[name]
+    return [
+        {"shop_id": world.shop.id, "customer_id": customer, **dict(zip(WHAT, each, strict=True))}
+        for customer, each in sorted(sums.items())
+    ]
+
+
+def recompute_tiers(world: World, customers: Iterable[int]) -> list[tuple[int, str | None, str | None]]:
+    """Set the tiers that the sums call for now; returns (customer, before, after) of those that moved."""
+    ids = sorted(set(customers))
+    if not ids:
+        return []
+    program = world.programs[-1]
+    tiers = program.tiers
+    today = world.now.astimezone(program.time_zone).date()
+    windowed = tiers.window != "lifetime"
+    standing = sql.fetch(
+        world.connection,
+        STANDING,
+        shop_id=world.shop.id,
+        ids=ids,
+        start=window_start(tiers.window, today),
+        today=today,
+        windowed=windowed,
+    )
+    remembering = _remembered(world, program, ids) if tiers.downgrade != "immediate" else {}
+    moved, rows = [], []
+    for row in standing:
+        if row.pinned_tier is not None:
+            tier = row.pinned_tier
+        elif tiers.downgrade != "immediate":
+            changes = remembering.get(row.customer_id, [])
+            tier = tier_with_history(tiers, changes, program.time_zone, world.now, world.shop.currency)
+        else:
+            tier = level_of(tiers, _totals(row, windowed), world.shop.currency)
+        key = {"shop_id": world.shop.id, "customer_id": row.customer_id}
+        rows.append({**key, "tier": tier, "tier_checked_at": world.now})
+        if tier != row.tier:
+            moved.append((row.customer_id, row.tier, tier))
+    sql.update(world.connection, "wallets", rows, key=("shop_id", "customer_id"))
+    return moved
+
+
+def _totals(row: Any, windowed: bool) -> Totals:
+    prefix = "window_" if windowed else ""
+    return Totals(**{name: getattr(row, prefix + name) for name in WHAT})
+
+
+def _remembered(world: World, program: Program, ids: Sequence[int]) -> dict[int, list[Change]]:
+    found: dict[int, list[Change]] = {}
+    for row in sql.fetch(world.connection, COUNTED, shop_id=world.shop.id, ids=ids):
+        found.setdefault(row.customer_id, []).extend(changes_of(row.counted))
+    return found
+
+
+def changes_of(counted: Mapping[str, Any]) -> list[Change]:
+    """The recorded changes of one order's count."""
+    day = date.fromisoformat(counted["day"])
+    return [
+        Change(at=datetime.fromisoformat(at), day=day, spend_minor=spend, orders=orders, points=points)
+        for at, spend, orders, points in counted["changes"]
+    ]

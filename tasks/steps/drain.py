@@ -1,0 +1,224 @@
+"""Working a shop's inbox: claim, parse, settle, mark; all in one transaction, and no event can hold back another.
+
+A batch is settled as one. When that fails, it is halved until the event that fails stands alone: it is set aside
+with its error, the others are booked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from models.errors import MissingWebhookId, Never, UnknownShop, UnknownTopic, Unparseable
+from models.rules.facts import Fact
+from tasks.steps import sql
+from tasks.steps.load import ShopRow, World, open_world
+from tasks.steps.parse import FACT_TOPICS, order_ids, parse
+from tasks.steps.settle import Settled, Told, settle
+from tasks.steps.shops import find
+
+log = structlog.get_logger()
+
+BATCH = 50  # enough to share the reads and writes, few enough to do again when one fails
+ATTEMPTS_MAX = 8
+BACKOFF_SECONDS_MAX = 600
+
+# Topics that are kept on record and need nothing done to a wallet yet.
+KEPT_TOPICS = frozenset(
+    [
+        "customers/merge",
+        "customers/update",
+        "app/uninstalled",
+        "app/scopes_update",
+        "customers/data_request",
+        "customers/redact",
+        "shop/redact",
+    ]
+)
+KEPT_PREFIXES = ("returns/",)
+
+CLAIM = text(
+    "select id, topic, webhook_id, body, received_at, attempts from inbox"
+    " where shop_domain = :domain and state = 'pending' and not_before <= :now"
+    " order by id limit :limit for update skip locked"
+)
+LEFT = text(
+    "select count(*) from (select 1 from inbox where shop_domain = :domain and state = 'pending'"
+    " and not_before <= :now limit 1000) waiting"
+)
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one batch came to. `left`: how many wait still (at most 1,000 are counted)."""
+
+    done: int = 0
+    failed: int = 0
+    later: int = 0
+    left: int = 0
+    outcomes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Work:
+    """One claimed event, what it tells, and what became of it."""
+
+    row: Row[Any]
+    facts: tuple[Fact, ...] = ()
+    outcome: str | None = None
+    error: Exception | None = None
+
+
+def drain(
+    engine: Engine,
+    domain: str,
+    *,
+    limit: int = BATCH,
+    max_attempts: int = ATTEMPTS_MAX,
+    now: datetime | None = None,
+) -> Drained:
+    """Work up to `limit` pending events of a shop, in order of arrival.
+
+    Safe to run twice, and twice at once: rows are claimed with SKIP LOCKED and leave `pending` in the transaction
+    that books them; what stands already is not posted again. Errors of the database itself are raised: nothing
+    was written, and every event is still pending.
+    """
+    now = now or datetime.now(UTC)
+    with engine.begin() as connection:
+        rows = connection.execute(CLAIM, {"domain": domain, "now": now, "limit": limit}).all()
+        works = [Work(row) for row in rows]
+        shop = find(connection, domain)
+        for work in works:
+            _read(work, shop, domain)
+        if shop is not None:
+            _settle(connection, shop, [work for work in works if work.facts], now)
+        _mark(connection, works, max_attempts, now)
+        left = connection.execute(LEFT, {"domain": domain, "now": now}).scalar_one()
+    return _summed(works, max_attempts, left)
+
+
+def _read(work: Work, shop: ShopRow | None, domain: str) -> None:
+    """Parse an event, or say why it cannot be: never an exception."""
+    row = work.row
+    try:
+        if shop is None:
+            raise UnknownShop(domain)
+        if row.webhook_id is None:
+            raise MissingWebhookId
+        if row.topic in KEPT_TOPICS or row.topic.startswith(KEPT_PREFIXES):
+            work.outcome = f"{row.topic}: kept"
+            return
+        if row.topic not in FACT_TOPICS:
+            raise UnknownTopic(row.topic)
+        work.facts = parse(row.topic, bytes(row.body), shop_currency=shop.currency or "")
+    except Never as error:
+        work.error = error
+    except (ValueError, RecursionError, MemoryError) as error:
+        work.error = Unparseable("body", type(error).__name__)
+
+
+def _settle(connection: Connection, shop: ShopRow, works: Sequence[Work], now: datetime) -> None:
+    """Settle all, or find the one that cannot be and set it aside."""
+    if not works:
+        return
+    try:
+        with connection.begin_nested():
+            world = open_world(connection, shop, now)
+            settled = settle(world, [_told(work, fact) for work in works for fact in work.facts])
+    except Exception as error:
+        if _is_of_the_database(error):
+            raise
+        if len(works) == 1:
+            log.warning("event_failed", event=works[0].row.id, error=type(error).__name__, exc_info=True)
+            works[0].error = error
+            return
+        middle = len(works) // 2
+        _settle(connection, shop, works[:middle], now)
+        _settle(connection, shop, works[middle:], now)
+        return
+    for work in works:
+        work.outcome = _in_words(work, world, settled)
+
+
+def _told(work: Work, fact: Fact) -> Told:
+    return Told(fact=fact, received_at=work.row.received_at, cause=f"inbox:{work.row.id}")
+
+
+def _is_of_the_database(error: Exception) -> bool:
+    """Trouble that another try may not have: connection lost, deadlock, lock wait, shutdown."""
+    return isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
+def _mark(connection: Connection, works: Sequence[Work], max_attempts: int, now: datetime) -> None:
+    done, failed = [], []
+    for work in works:
+        ids = order_ids(work.facts)
+        base = {"id": work.row.id, "order_id": ids[0] if ids else None}
+        if work.error is None:
+            done.append({**base, "state": "done", "outcome": work.outcome, "processed_at": now})
+        else:
+            failed.append({**base, **_failure(work, max_attempts, now)})
+    sql.update(connection, "inbox", done, key=("id",))
+    sql.update(connection, "inbox", failed, key=("id",))
+
+
+def _failure(work: Work, max_attempts: int, now: datetime) -> dict[str, Any]:
+    """`Never` is parked at once; anything else after so many tries, each later than the last."""
+    attempts = work.row.attempts + 1
+    wait = min(BACKOFF_SECONDS_MAX, 2**attempts)
+    return {
+        "state": "failed" if _is_final(work, max_attempts) else "pending",
+        "attempts": attempts,
+        "error_code": getattr(work.error, "code", "internal"),
+        "error": _safe_message(work.error),
+        "not_before": datetime.fromtimestamp(now.timestamp() + wait, UTC),
+    }
+
+
+def _is_final(work: Work, max_attempts: int) -> bool:
+    return isinstance(work.error, Never) or work.row.attempts + 1 >= max_attempts
+
+
+def _safe_message(error: Exception | None) -> str:
+    """Our own errors speak plainly; a foreign one gives only its name, for its text may quote a payload."""
+    return str(error) if isinstance(error, Never) else type(error).__name__
+
+
+def _in_words(work: Work, world: World, settled: Settled) -> str:
+    """What an operator reads in Flower and in the inbox: ids and amounts, nothing personal."""
+    ids = order_ids(work.facts)
+    parts = []
+    for id in ids:
+        made = settled.plans.get(id)
+        if made is None:
+            parts.append(f"order {id}: nothing new")
+            continue
+        taken = sum(claim.amount for claim in made.claims)
+        back = sum(each.amount for each in made.returns)
+        parts.append(
+            f"order {id}: {made.status}, earned {sum(a.amount for a in made.awards)}, reversed {taken}, returned {back}"
+        )
+    return "; ".join(parts) or f"{work.row.topic}: nothing to do"
+
+
+def _summed(works: Sequence[Work], max_attempts: int, left: int) -> Drained:
+    drained = Drained(left=left)
+    for work in works:
+        if work.error is None:
+            drained.done += 1
+            drained.outcomes.append(work.outcome or "")
+        elif _is_final(work, max_attempts):
+            drained.failed += 1
+            drained.outcomes.append(f"failed: {getattr(work.error, 'code', 'internal')}")
+        else:
+            drained.later += 1
+            drained.outcomes.append(f"later: {type(work.error).__name__}")
+    return drained

@@ -1,0 +1,217 @@
+"""Lock, then read: the orders, redemptions and wallets that a piece of work touches, in as few sets as possible.
+
+Lock order everywhere: code locks, order rows by id, wallet rows by id. READ COMMITTED: what is read after a lock
+is what stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from models.rules.facts import Transaction
+from models.rules.order import KnownRefund, OrderFacts
+from models.rules.plan import Redemption
+from models.rules.program import Program
+from tasks.steps import sql
+from tasks.steps.codec import order_facts, refund_fact
+from tasks.steps.programs import programs_of
+
+LOCK_CODES = text(
+    "select pg_advisory_xact_lock(hashtextextended(code, :shop_id))"
+    " from unnest(cast(:codes as text[])) as c(code) order by code"
+)
+OPEN_ORDERS = text(
+    "insert into orders (shop_id, order_id, facts, status, refunded_minor, flags, counted)"
+    " select :shop_id, id, '{}', 'unknown', 0, '[]', '{}' from unnest(cast(:ids as bigint[])) as o(id)"
+    " on conflict do nothing"
+)
+LOCK_ORDERS = text(
+    "select order_id, facts, customer_id, status, refunded_minor, flags, counted, name, currency, placed_at, total_minor"
+    " from orders where shop_id = :shop_id and order_id = any(:ids) order by order_id for no key update"
+)
+REFUNDS = text(
+    "select refund_id, order_id, facts, undone from refunds where shop_id = :shop_id and order_id = any(:ids)"
+)
+TRANSACTIONS = text(
+    "select transaction_id, order_id, refund_id, kind, status, amount_minor, currency, shop_amount_minor, at"
+    " from transactions where shop_id = :shop_id and order_id = any(:ids)"
+)
+REDEMPTIONS = text(
+    "select r.*, (select jsonb_agg(jsonb_build_array(m.customer_id, m.amount) order by m.customer_id)"
+    " from redemption_members m where m.shop_id = r.shop_id and m.redemption_id = r.id) as members"
+    " from redemptions r where r.shop_id = :shop_id and r.code_key = any(:codes)"
+)
+SIBLINGS = text(
+    "select distinct order_id from order_codes where shop_id = :shop_id and code = any(:codes)"
+    " and not order_id = any(:ids)"
+)
+OPEN_WALLETS = text(
+    "insert into wallets (shop_id, customer_id, folded_until)"
+    " select :shop_id, id, '1900-01-01T00:00Z' from unnest(cast(:ids as bigint[])) as w(id) on conflict do nothing"
+)
+LOCK_WALLETS = text(
+    "select customer_id, balance, debt, pending, folded_until, spend_minor, orders, points, tier, pinned_tier"
+    " from wallets where shop_id = :shop_id and customer_id = any(:ids) order by customer_id for no key update"
+)
+TIMELINE_OF_ORDERS = text("select * from timeline where shop_id = :shop_id and order_id = any(:ids)")
+AWARDS_OF_ORDERS = text("select * from awards where shop_id = :shop_id and order_id = any(:ids)")
+
+
+@dataclass(slots=True)
+class ShopRow:
+    id: int
+    domain: str
+    currency: str | None
+
+
+@dataclass(slots=True)
+class World:
+    """What is locked and known of one shop while its books are worked on."""
+
+    connection: Connection
+    shop: ShopRow
+    programs: list[Program]
+    now: datetime
+    orders: dict[int, OrderFacts] = field(default_factory=dict)
+    stored: dict[int, Row[Any]] = field(default_factory=dict)
+    refunds_stored: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    transactions_stored: dict[int, Transaction] = field(default_factory=dict)
+    redemptions: dict[int, Row[Any]] = field(default_factory=dict)
+    wallets: dict[int, Row[Any]] = field(default_factory=dict)
+    timeline: list[Row[Any]] = field(default_factory=list)
+    awards: dict[tuple[int, str], Row[Any]] = field(default_factory=dict)
+
+
+def open_world(connection: Connection, shop: ShopRow, now: datetime) -> World:
+    return World(connection, shop, programs_of(connection, shop.id), now)
+
+
+def lock_codes(world: World, codes: Iterable[str]) -> None:
+    """One at a time for each code: an order that uses it and the redemption that made it must see each other."""
+    wanted = sorted(set(codes))
+    if wanted:
+        world.connection.execute(LOCK_CODES, {"shop_id": world.shop.id, "codes": wanted})
+
+
+def load_orders(world: World, ids: Iterable[int]) -> None:
+    """Lock the orders and read their facts; unknown ones are opened empty (R28)."""
+    wanted = sorted(set(ids) - set(world.orders))
+    if not wanted:
+        return
+    key = {"shop_id": world.shop.id, "ids": wanted}
+    world.connection.execute(OPEN_ORDERS, key)
+    for row in sql.fetch(world.connection, LOCK_ORDERS, **key):
+        world.stored[row.order_id] = row
+        world.orders[row.order_id] = order_facts(row.order_id, row.facts)
+    for row in sql.fetch(world.connection, REFUNDS, **key):
+        _take_refund(world, row)
+    for row in sql.fetch(world.connection, TRANSACTIONS, **key):
+        transaction = _transaction(row)
+        world.orders[row.order_id].transactions[row.transaction_id] = transaction
+        world.transactions_stored[row.transaction_id] = transaction
+
+
+def load_redemptions(world: World) -> None:
+    """The redemptions whose codes the orders carry, and every other order that carries one of those codes."""
+    codes = {code for order in world.orders.values() if order.placed for code in order.placed.codes}
+    if not codes:
+        return
+    rows = sql.fetch(world.connection, REDEMPTIONS, shop_id=world.shop.id, codes=sorted(codes))
+    world.redemptions = {row.id: row for row in rows}
+    if not rows:
+        return
+    redeemed = sorted({row.code_key for row in rows})
+    siblings = sql.fetch(
+        world.connection, SIBLINGS, shop_id=world.shop.id, codes=redeemed, ids=sorted(world.orders)
+    )
+    load_orders(world, (row.order_id for row in siblings))
+
+
+def load_books(world: World, customers: Iterable[int]) -> None:
+    """What stands of the orders, then the wallets of everyone concerned, locked in id order."""
+    key = {"shop_id": world.shop.id, "ids": sorted(world.orders)}
+    lock_wallets(world, {*customers, *_customers_booked(world, key)})
+    world.timeline = list(sql.fetch(world.connection, TIMELINE_OF_ORDERS, **key))
+    for row in sql.fetch(world.connection, AWARDS_OF_ORDERS, **key):
+        world.awards[row.order_id, row.target] = row
+
+
+def lock_wallets(world: World, ids: Iterable[int]) -> None:
+    """Open and lock wallets, in id order."""
+    wanted = sorted(set(ids) - set(world.wallets))
+    if wanted:
+        key = {"shop_id": world.shop.id, "ids": wanted}
+        world.connection.execute(OPEN_WALLETS, key)
+        for row in sql.fetch(world.connection, LOCK_WALLETS, **key):
+            world.wallets[row.customer_id] = row
+
+
+def redemptions_on(world: World) -> Mapping[int, list[Redemption]]:
+    """Order id -> the redemptions used on it: each belongs to the first order, by time, that carries its code."""
+    used: dict[int, list[Redemption]] = {id: [] for id in world.orders}
+    for row in world.redemptions.values():
+        carriers = sorted(
+            (order.placed.placed_at, order.order_id)
+            for order in world.orders.values()
+            if order.placed is not None and row.code_key in order.placed.codes
+        )
+        if carriers:
+            used[carriers[0][1]].append(redemption_fact(row, used_elsewhere=len(carriers) > 1))
+    return used
+
+
+def redemption_fact(row: Row[Any], *, used_elsewhere: bool) -> Redemption:
+    return Redemption(
+        id=row.id,
+        customer_id=row.customer_id,
+        reward_id=row.reward_id,
+        kind=row.kind,
+        amount=row.amount,
+        code_key=row.code_key,
+        at=row.at,
+        members=tuple((member, amount) for member, amount in row.members),
+        reactivations=row.reactivations,
+        reactivation=row.reactivation,
+        used_elsewhere=used_elsewhere,
+    )
+
+
+def _customers_booked(world: World, key: Mapping[str, Any]) -> Sequence[int]:
+    """Whose wallets the orders stand in now: an order whose customer changed must leave the old one."""
+    if not any(order.placed for order in world.orders.values()):
+        return ()
+    booked = [row.customer_id for row in world.stored.values() if row.customer_id is not None]
+    members = [member for row in world.redemptions.values() for member, _ in row.members]
+    owners = [row.customer_id for row in world.redemptions.values()]
+    return [*booked, *members, *owners]
+
+
+def _take_refund(world: World, row: Row[Any]) -> None:
+    document = row.facts
+    known = KnownRefund(
+        refund_fact(row.refund_id, row.order_id, document),
+        datetime.fromisoformat(document["received_at"]),
+        list(document["conflicts"]),
+        row.undone,
+    )
+    world.orders[row.order_id].refunds[row.refund_id] = known
+    world.refunds_stored[row.refund_id] = document
+
+
+def _transaction(row: Row[Any]) -> Transaction:
+    return Transaction(
+        id=row.transaction_id,
+        order_id=row.order_id,
+        kind=row.kind,
+        status=row.status,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        shop_amount_minor=row.shop_amount_minor,
+        at=row.at,
+        refund_id=row.refund_id,
+    )

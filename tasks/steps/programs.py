@@ -1,0 +1,63 @@
+"""A shop's program and its versions (R17): added, never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from models.rules.program import Program, complete, program_from
+from tasks.steps.codec import dumps
+
+VERSIONS = text("select version, from_at, settings from programs where shop_id = :shop_id order by version")
+LATEST = text("select version, settings from programs where shop_id = :shop_id order by version desc limit 1")
+ADD = text(
+    "insert into programs (shop_id, version, settings, from_at)"
+    " values (:shop_id, :version, cast(:settings as jsonb), :from_at)"
+)
+LOCK_SHOP = text("select id from shops where id = :shop_id for update")
+
+
+def programs_of(connection: Connection, shop_id: int) -> list[Program]:
+    """Every version of the shop's program, oldest first."""
+    rows = connection.execute(VERSIONS, {"shop_id": shop_id}).all()
+    return [_parsed(row.version, row.from_at, dumps(row.settings)) for row in rows]
+
+
+def current(connection: Connection, shop_id: int) -> tuple[int, dict[str, Any]]:
+    """The version in force and its settings, as `GET /program` shows them."""
+    row = connection.execute(LATEST, {"shop_id": shop_id}).one()
+    return row.version, row.settings
+
+
+def put(
+    connection: Connection, shop_id: int, settings: Mapping[str, Any], *, now: datetime | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Make a new version, in force from now on (the first: from ever). Raises InvalidSetting.
+
+    The same settings again make no new version.
+    """
+    full = complete(settings)
+    connection.execute(LOCK_SHOP, {"shop_id": shop_id})
+    row = connection.execute(LATEST, {"shop_id": shop_id}).one_or_none()
+    if row is not None and row.settings == full:
+        return row.version, full
+    version = 1 if row is None else row.version + 1
+    values = {
+        "shop_id": shop_id,
+        "version": version,
+        "settings": dumps(full),
+        "from_at": None if version == 1 else now or datetime.now(UTC),
+    }
+    connection.execute(ADD, values)
+    return version, full
+
+
+@lru_cache(maxsize=1024)
+def _parsed(version: int, from_at: datetime | None, settings: str) -> Program:
+    """Versions never change, so a parsed one is kept for the life of the process."""
+    return program_from(json.loads(settings), version=version, from_at=from_at)

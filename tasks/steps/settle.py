@@ -1,0 +1,302 @@
+"""Facts in, difference out: what stands for some orders and wallets is made what should stand (R0).
+
+The one way into the books: live webhooks, duplicates, late orders, sweeps, previews, replays and merchants' actions
+all come through `settle`, with other facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from models.rules.facts import Fact, Snapshot, Transaction
+from models.rules.order import KnownRefund, OrderFacts
+from models.rules.plan import OrderPlan, plan
+from tasks.steps import sql
+from tasks.steps.activities import record
+from tasks.steps.book import Booked, book
+from tasks.steps.codec import order_document, refund_document
+from tasks.steps.counting import count_orders, counted_of, recompute_tiers
+from tasks.steps.fold import fold_wallets
+from tasks.steps.load import World, load_books, load_orders, load_redemptions, lock_codes, redemptions_on
+from tasks.steps.timeline import Changes, Item, compare, items_of
+
+LEARN_CURRENCY = text("update shops set currency = :currency where id = :id and currency is null")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One fact, when we first heard it, and what brought it (`inbox:5`)."""
+
+    fact: Fact
+    received_at: datetime
+    cause: str
+
+
+@dataclass(slots=True)
+class Settled:
+    """What the work came to: the plan of each order, and what was booked."""
+
+    plans: dict[int, OrderPlan] = field(default_factory=dict)
+    booked: Booked = field(default_factory=Booked)
+    changed_orders: set[int] = field(default_factory=set)
+
+
+def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = ()) -> Settled:
+    """Join the facts, plan every order they touch, and book the difference. `orders` are planned in any case.
+
+    Safe to run twice and twice at once: order and wallet rows are locked before anything is read, and what stands
+    already is not posted again.
+    """
+    forced = set(orders)
+    lock_codes(world, (code for t in told if isinstance(t.fact, Snapshot) for code in t.fact.codes))
+    load_orders(world, {*forced, *(t.fact.order_id for t in told)})
+    before = {id: order_document(order) for id, order in world.orders.items()}
+    for each in told:
+        world.orders[each.fact.order_id].add(each.fact, each.received_at)
+    load_redemptions(world)
+    changed = {id for id in world.orders if id in forced or _differs(world, id, before.get(id))}
+    settled = Settled(changed_orders=changed)
+    if not changed:
+        return settled
+    _keep_facts(world, changed)
+    _learn_currency(world)
+    load_books(world, _customers(world))
+    settled.plans = _plans(world)
+    causes = _causes_by_customer(world, told)
+    wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
+    changes = compare((dict(row._mapping) for row in world.timeline), wanted)
+    folds = fold_wallets(world, changes, ())
+    settled.booked = book(world, changes, folds, _award_rows(world, settled.plans), causes)
+    counted = count_orders(world, settled.plans)
+    _write_orders(world, settled.plans)
+    _write_restitutions(world, settled.plans)
+    settled.booked.tiers = recompute_tiers(world, counted)
+    record(world, settled.plans, settled.booked, causes, told)
+    return settled
+
+
+def settle_clock(world: World, customers: Iterable[int]) -> Booked:
+    """Time has passed for these wallets (locked by the caller): approvals due, lots expired."""
+    changes = Changes()
+    folds = fold_wallets(world, changes, customers)
+    booked = book(world, changes, folds, {}, {})
+    booked.tiers = recompute_tiers(world, customers)
+    record(world, {}, booked, {}, ())
+    return booked
+
+
+def settle_items(world: World, items: Sequence[Item], cause: str) -> Booked:
+    """Put rows on wallets' timelines that no order asks for: grants and spending."""
+    changes = compare((), items)
+    folds = fold_wallets(world, changes, ())
+    booked = book(world, changes, folds, {}, {item["customer_id"]: cause for item in items})
+    record(world, {}, booked, {item["customer_id"]: cause for item in items}, ())
+    return booked
+
+
+def _differs(world: World, id: int, before: Mapping[str, Any] | None) -> bool:
+    """Whether the order's facts are other than those on record."""
+    order = world.orders[id]
+    if before is None or before != order_document(order):
+        return True
+    if any(world.refunds_stored.get(key) != _refund_state(known) for key, known in order.refunds.items()):
+        return True
+    return any(world.transactions_stored.get(key) != t for key, t in order.transactions.items())
+
+
+def _refund_state(known: KnownRefund) -> dict[str, Any]:
+    return {
+        **refund_document(known.refund),
+        "received_at": known.received_at.isoformat(),
+        "conflicts": known.conflicts,
+    }
+
+
+def _customers(world: World) -> set[int]:
+    return {
+        o.customer_id for o in world.orders.values() if o.placed is not None and o.customer_id is not None
+    }
+
+
+def _plans(world: World) -> dict[int, OrderPlan]:
+    used = redemptions_on(world)
+    return {
+        id: plan(order, programs=world.programs, redemptions=used[id]) for id, order in world.orders.items()
+    }
+
+
+def _causes_by_customer(world: World, told: Sequence[Told]) -> dict[int, str]:
+    """Customer -> the first thing that made us look at one of his orders."""
+    causes: dict[int, str] = {}
+    by_order: dict[int, str] = {}
+    for each in told:
+        by_order.setdefault(each.fact.order_id, each.cause)
+    for id, order in world.orders.items():
+        customers = {order.customer_id, world.stored[id].customer_id}
+        for customer in customers - {None}:
+            assert customer is not None
+            causes.setdefault(customer, by_order.get(id, f"order:{id}"))
+    return causes
+
+
+# -- facts on record ---------------------------------------------------------------------------------
+
+
+def _keep_facts(world: World, changed: set[int]) -> None:
+    """Refunds, transactions and codes get rows of their own; the rest stays with the order (written at the end)."""
+    refunds, transactions, codes = [], [], []
+    for id in changed:
+        order = world.orders[id]
+        for key, known in order.refunds.items():
+            if world.refunds_stored.get(key) != _refund_state(known):
+                refunds.append(_refund_row(world, order, known))
+        for transaction_id, transaction in order.transactions.items():
+            if world.transactions_stored.get(transaction_id) != transaction:
+                transactions.append(_transaction_row(world, transaction))
+        if order.placed is not None:
+            codes += [{"shop_id": world.shop.id, "code": c, "order_id": id} for c in order.placed.codes]
+    own = "where refunds.order_id = excluded.order_id"
+    sql.upsert(world.connection, "refunds", refunds, key=("shop_id", "refund_id"), where=own)
+    sql.upsert(world.connection, "transactions", transactions, key=("shop_id", "transaction_id"))
+    sql.insert(world.connection, "order_codes", codes, ignore=("shop_id", "code", "order_id"))
+
+
+def _refund_row(world: World, order: OrderFacts, known: KnownRefund) -> dict[str, Any]:
+    return {
+        "shop_id": world.shop.id,
+        "refund_id": known.refund.id,
+        "order_id": order.order_id,
+        "facts": _refund_state(known),
+        "at": known.at,
+        "value_minor": 0,
+        "reasons": [],
+        "policy_version": None,
+    }
+
+
+def _transaction_row(world: World, t: Transaction) -> dict[str, Any]:
+    return {
+        "shop_id": world.shop.id,
+        "transaction_id": t.id,
+        "order_id": t.order_id,
+        "refund_id": t.refund_id,
+        "kind": t.kind,
+        "status": t.status,
+        "amount_minor": t.amount_minor,
+        "currency": t.currency,
+        "shop_amount_minor": t.shop_amount_minor,
+        "at": t.at,
+    }
+
+
+def _learn_currency(world: World) -> None:
+    """A shop's currency is that of its orders."""
+    if world.shop.currency is None:
+        found = next((o.placed.currency for o in world.orders.values() if o.placed is not None), None)
+        if found is not None:
+            world.connection.execute(LEARN_CURRENCY, {"currency": found, "id": world.shop.id})
+            world.shop.currency = found
+
+
+# -- decisions on record -----------------------------------------------------------------------------
+
+
+def _award_rows(world: World, plans: Mapping[int, OrderPlan]) -> dict[tuple[int, str], dict[str, Any]]:
+    rows = {}
+    for id, made in plans.items():
+        for award in made.awards:
+            rows[id, award.target] = {
+                "shop_id": world.shop.id,
+                "order_id": id,
+                "target": award.target,
+                "customer_id": made.order.customer_id,
+                "rule": award.rule,
+                "mask": award.mask,
+                "base_minor": award.base_minor,
+                "amount": award.amount,
+                "at": award.at,
+                "due_at": award.due_at,
+                "expires_at": award.expires_at,
+                "policy_version": award.policy_version,
+            }
+    return rows
+
+
+def _write_orders(world: World, plans: Mapping[int, OrderPlan]) -> None:
+    """The order's facts and what was decided; and of each refund its value, reasons and policy."""
+    orders, refunds = [], []
+    for id, made in plans.items():
+        placed = made.order.placed
+        orders.append(
+            {
+                "shop_id": world.shop.id,
+                "order_id": id,
+                "facts": order_document(made.order),
+                "name": placed.name if placed else None,
+                "currency": placed.currency if placed else None,
+                "customer_id": made.order.customer_id,
+                "placed_at": placed.placed_at if placed else None,
+                "status": made.status,
+                "total_minor": placed.total_minor if placed else None,
+                "refunded_minor": made.refunded,
+                "flags": made.flags,
+                "counted": counted_of(made, world.programs),
+            }
+        )
+        for cause in made.causes:
+            if cause.refund is not None and cause.money is not None:
+                refunds.append(
+                    {
+                        "shop_id": world.shop.id,
+                        "refund_id": cause.refund.id,
+                        "value_minor": cause.value,
+                        "reasons": list(cause.money.reasons),
+                        "policy_version": cause.policy.version,
+                    }
+                )
+    sql.update(world.connection, "orders", orders, key=("shop_id", "order_id"))
+    sql.update(world.connection, "refunds", refunds, key=("shop_id", "refund_id"))
+
+
+def _write_restitutions(world: World, plans: Mapping[int, OrderPlan]) -> None:
+    """Which order used a redemption, and whether its code is to come back (R21, R22): wanted here, done by the outbox."""
+    rows, outbox = [], []
+    for id, made in plans.items():
+        for redemption in made.redemptions:
+            code = made.restitution.get(redemption.id) == "code"
+            reactivation = redemption.reactivation
+            if code and reactivation == "none":
+                reactivation = "wanted"
+            elif not code and reactivation == "wanted":
+                reactivation = "none"
+            rows.append(
+                {
+                    "shop_id": world.shop.id,
+                    "id": redemption.id,
+                    "order_id": id,
+                    "reactivation": reactivation,
+                    "restitution": made.restitution.get(redemption.id, "none"),
+                }
+            )
+            if reactivation != redemption.reactivation:
+                outbox.append(
+                    _reactivation(world, made, redemption.id, redemption.reactivations, reactivation)
+                )
+    sql.update(world.connection, "redemptions", rows, key=("shop_id", "id"))
+    undone = "where outbox.state in ('pending', 'cancelled')"
+    sql.upsert(world.connection, "outbox", outbox, key=("shop_id", "key"), where=undone)
+
+
+def _reactivation(world: World, made: OrderPlan, id: int, done: int, state: str) -> dict[str, Any]:
+    return {
+        "shop_id": world.shop.id,
+        "kind": "reactivate_code",
+        "key": f"reactivate:{id}:{done + 1}",
+        "payload": {"redemption_id": id, "order_id": made.order.order_id},
+        "state": "pending" if state == "wanted" else "cancelled",
+    }

@@ -1,0 +1,103 @@
+"""Set-based statements, built once a table: many rows in one round trip, typed arrays in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.tables import Base
+from tasks.steps.codec import dumps
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def insert(connection: Connection, table: str, rows: Rows, *, ignore: Sequence[str] = ()) -> None:
+    """Insert the rows; those whose `ignore` key is there already are left as they stand."""
+    if rows:
+        _run(connection, table, rows, f"on conflict ({', '.join(ignore)}) do nothing" if ignore else "")
+
+
+def upsert(
+    connection: Connection,
+    table: str,
+    rows: Rows,
+    *,
+    key: Sequence[str],
+    add: Sequence[str] = (),
+    where: str = "",
+) -> None:
+    """Insert the rows or set their other columns; columns named in `add` are added to what stands."""
+    if not rows:
+        return
+    columns = [name for name in rows[0] if name not in key]
+    sets = [f"{c} = {table}.{c} + excluded.{c}" if c in add else f"{c} = excluded.{c}" for c in columns]
+    _run(connection, table, rows, f"on conflict ({', '.join(key)}) do update set {', '.join(sets)} {where}")
+
+
+def update(
+    connection: Connection, table: str, rows: Rows, *, key: Sequence[str], add: Sequence[str] = ()
+) -> None:
+    """Set the columns of rows that are there; columns named in `add` are added to what stands."""
+    if rows:
+        statement, jsons = _update(table, tuple(rows[0]), tuple(key), tuple(add))
+        connection.execute(statement, _columns(rows, jsons))
+
+
+def delete(connection: Connection, table: str, rows: Rows) -> None:
+    """Delete the rows that have exactly these keys."""
+    if rows:
+        names = tuple(rows[0])
+        on = " and ".join(f"t.{name} = v.{name}" for name in names)
+        statement = text(f"delete from {table} t using {_unnest(table, names)} where {on}")
+        connection.execute(statement, _columns(rows, frozenset()))
+
+
+def fetch(connection: Connection, statement: TextClause, **parameters: Any) -> Sequence[Row[Any]]:
+    return connection.execute(statement, parameters).all()
+
+
+def _run(connection: Connection, table: str, rows: Rows, conflict: str) -> None:
+    statement, jsons = _insert(table, tuple(rows[0]), conflict)
+    connection.execute(statement, _columns(rows, jsons))
+
+
+@lru_cache(maxsize=256)
+def _insert(table: str, names: tuple[str, ...], conflict: str) -> tuple[TextClause, frozenset[str]]:
+    listed = ", ".join(names)
+    return text(
+        f"insert into {table} ({listed}) select {listed} from {_unnest(table, names)} {conflict}"
+    ), _jsons(table, names)
+
+
+@lru_cache(maxsize=256)
+def _update(
+    table: str, names: tuple[str, ...], key: tuple[str, ...], add: tuple[str, ...]
+) -> tuple[TextClause, frozenset[str]]:
+    sets = ", ".join(f"{n} = t.{n} + v.{n}" if n in add else f"{n} = v.{n}" for n in names if n not in key)
+    on = " and ".join(f"t.{name} = v.{name}" for name in key)
+    return text(f"update {table} t set {sets} from {_unnest(table, names)} where {on}"), _jsons(table, names)
+
+
+def _jsons(table: str, names: Iterable[str]) -> frozenset[str]:
+    columns = Base.metadata.tables[table].columns
+    return frozenset(name for name in names if isinstance(columns[name].type, JSONB))
+
+
+def _unnest(table: str, names: Iterable[str]) -> str:
+    columns = Base.metadata.tables[table].columns
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    types = {name: columns[name].type.compile(dialect).split(" COLLATE")[0] for name in names}
+    arrays = ", ".join(f"cast(:{name} as {types[name]}[])" for name in names)
+    return f"unnest({arrays}) as v({', '.join(names)})"
+
+
+def _columns(rows: Rows, jsons: frozenset[str]) -> dict[str, list[Any]]:
+    return {
+        name: [dumps(row[name]) for row in rows] if name in jsons else [row[name] for row in rows]
+        for name in rows[0]
+    }

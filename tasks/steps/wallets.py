@@ -1,0 +1,229 @@
+"""What puts value into wallets and takes it out, beside orders: grants and redemptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from models.errors import Refused
+from models.rules.program import Program
+from models.rules.wallet import GRANT, SPEND
+from tasks.steps import sql
+from tasks.steps.load import World, load_orders, lock_codes, lock_wallets, open_world
+from tasks.steps.settle import settle, settle_clock, settle_items
+from tasks.steps.shops import by_id
+from tasks.steps.timeline import item, redemption_target
+
+NEXT_GRANT = text("select nextval('grant_ids')")
+KNOWN = text("select customer_id from wallets where shop_id = :shop_id and customer_id = any(:ids)")
+BALANCES = text(
+    "select customer_id, balance from wallets where shop_id = :shop_id and customer_id = any(:ids)"
+)
+ADD_REDEMPTION = text(
+    "insert into redemptions (shop_id, customer_id, reward_id, kind, amount, code, code_key, at)"
+    " values (:shop_id, :customer_id, :reward_id, :kind, :amount, :code, :code_key, :at) returning id"
+)
+ORDERS_WITH = text("select order_id from order_codes where shop_id = :shop_id and code = :code")
+NAME_GRANT = text(
+    "insert into activity (shop_id, kind, customer_id, cause, target, at, detail)"
+    " values (:shop_id, 'grant.reason', :customer_id, :cause, :cause, :at, jsonb_build_object('reason', cast(:reason as text)))"
+)
+
+
+def grant(
+    connection: Connection,
+    shop_id: int,
+    customer_id: int,
+    *,
+    amount: int,
+    reason: str,
+    expires_at: datetime | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """Give value that no order earned; opens the wallet of a customer not seen yet. Amount in the smallest unit."""
+    now = now or datetime.now(UTC)
+    if expires_at is not None and expires_at <= now:
+        raise Refused(
+            "expires_in_the_past", "expires_at must lie in the future", expires_at=expires_at.isoformat()
+        )
+    world = open_world(connection, by_id(connection, shop_id), now)
+    lock_wallets(world, [customer_id])
+    number = connection.execute(NEXT_GRANT).scalar_one()
+    cause = f"grant:{number}"
+    row = item(
+        shop_id=shop_id,
+        customer_id=customer_id,
+        kind=GRANT,
+        cause=cause,
+        target=cause,
+        at=now,
+        sort_id=number,
+        amount=amount,
+        expires_at=expires_at,
+        policy_version=world.programs[-1].version,
+        reasons=[],
+    )
+    settle_items(world, [row], cause)
+    key = {"shop_id": shop_id, "customer_id": customer_id, "cause": cause, "at": now, "reason": reason}
+    connection.execute(NAME_GRANT, key)
+    return {
+        "id": str(number),
+        "customer_id": str(customer_id),
+        "amount": amount,
+        "reason": reason,
+        "expires_at": None if expires_at is None else expires_at.isoformat(),
+        "balance": _balances(connection, shop_id, [customer_id])[customer_id],
+    }
+
+
+def redeem(
+    connection: Connection,
+    shop_id: int,
+    customer_id: int,
+    *,
+    reward: str,
+    amount: int | None = None,
+    code: str | None = None,
+    sources: Sequence[tuple[int, int]] | None = None,
+    now: datetime | None = None,
+) -> int:
+    """Spend on a reward, from one wallet or several (R20), and track the code given. Returns the redemption's id.
+
+    Refuses (unknown_reward, wrong_amount, unknown_customer, insufficient_balance, code_taken) before anything moves.
+    """
+    now = now or datetime.now(UTC)
+    world = open_world(connection, by_id(connection, shop_id), now)
+    cost, kind = _price(world.programs[-1], reward, amount)
+    members = _members(customer_id, cost, sources)
+    code_key = None if code is None else code.strip().casefold()
+    lock_codes(world, [] if code_key is None else [code_key])
+    _check_known(connection, shop_id, [customer_id, *members])
+    carriers = [] if code_key is None else _carriers(connection, shop_id, code_key)
+    if carriers:
+        load_orders(world, carriers)
+    lock_wallets(world, [customer_id, *members])
+    settle_clock(world, list(members))
+    _check_balances(connection, shop_id, members)
+    values = {
+        "shop_id": shop_id,
+        "customer_id": customer_id,
+        "reward_id": reward,
+        "kind": kind,
+        "amount": cost,
+        "code": code,
+        "code_key": code_key,
+        "at": now,
+    }
+    redemption_id = _add(connection, values)
+    _spend(world, redemption_id, members)
+    if carriers:
+        settle(open_world(connection, world.shop, now), orders=carriers)
+    return redemption_id
+
+
+def _price(program: Program, reward_id: str, amount: int | None) -> tuple[int, str]:
+    if reward_id == "custom":
+        if amount is None or amount <= 0:
+            raise Refused("wrong_amount", "a custom redemption needs an amount above zero")
+        return amount, "custom"
+    reward = program.rewards.get(reward_id)
+    if reward is None:
+        known = ", ".join(sorted(program.rewards)) or "none"
+        raise Refused(
+            "unknown_reward", f"the program has no reward {reward_id!r}; it has: {known}", reward=reward_id
+        )
+    if amount is not None and amount != reward.cost:
+        raise Refused("wrong_amount", f"the reward {reward_id!r} costs {reward.cost}", cost=reward.cost)
+    return reward.cost, reward.kind
+
+
+def _members(customer_id: int, cost: int, sources: Sequence[tuple[int, int]] | None) -> Mapping[int, int]:
+    if not sources:
+        return {customer_id: cost}
+    members: dict[int, int] = {}
+    for member, part in sources:
+        if part <= 0 or member in members:
+            raise Refused("wrong_sources", "each source is a different customer with an amount above zero")
+        members[member] = part
+    if sum(members.values()) != cost:
+        raise Refused(
+            "wrong_sources", f"the sources sum to {sum(members.values())}, the redemption to {cost}"
+        )
+    return dict(sorted(members.items()))
+
+
+def _check_known(connection: Connection, shop_id: int, ids: Sequence[int]) -> None:
+    known = set(connection.execute(KNOWN, {"shop_id": shop_id, "ids": list(ids)}).scalars())
+    for id in ids:
+        if id not in known:
+            raise Refused(
+                "unknown_customer",
+                f"customer {id} has no wallet here yet; a grant opens one",
+                customer_id=str(id),
+            )
+
+
+def _carriers(connection: Connection, shop_id: int, code_key: str) -> list[int]:
+    """Orders that came before the redemption was told: their use of the code counts all the same."""
+    return list(connection.execute(ORDERS_WITH, {"shop_id": shop_id, "code": code_key}).scalars())
+
+
+def _check_balances(connection: Connection, shop_id: int, members: Mapping[int, int]) -> None:
+    balances = _balances(connection, shop_id, list(members))
+    for id, part in members.items():
+        if balances[id] < part:
+            raise Refused(
+                "insufficient_balance",
+                f"customer {id} has {balances[id]}, which is less than {part}",
+                customer_id=str(id),
+                balance=balances[id],
+                needed=part,
+            )
+
+
+def _balances(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[int, int]:
+    rows = connection.execute(BALANCES, {"shop_id": shop_id, "ids": list(ids)})
+    return {row.customer_id: row.balance for row in rows}
+
+
+def _add(connection: Connection, values: Mapping[str, Any]) -> int:
+    try:
+        with connection.begin_nested():
+            return int(connection.execute(ADD_REDEMPTION, values).scalar_one())
+    except IntegrityError as error:
+        if "ix_redemptions_code" in str(error):
+            raise Refused(
+                "code_taken", f"the code {values['code']!r} is tracked already", discount_code=values["code"]
+            ) from None
+        raise
+
+
+def _spend(world: World, redemption_id: int, members: Mapping[int, int]) -> None:
+    key = {"shop_id": world.shop.id, "redemption_id": redemption_id}
+    rows = [{**key, "customer_id": member, "amount": part} for member, part in members.items()]
+    sql.insert(world.connection, "redemption_members", rows)
+    program = world.programs[-1]
+    target = redemption_target(redemption_id)
+    items = [
+        item(
+            shop_id=world.shop.id,
+            customer_id=member,
+            kind=SPEND,
+            cause=target,
+            target=target,
+            at=world.now,
+            sort_id=redemption_id,
+            redemption_id=redemption_id,
+            amount=part,
+            carry_debt=program.carry_debt,
+            policy_version=program.version,
+        )
+        for member, part in members.items()
+    ]
+    fresh = open_world(world.connection, world.shop, world.now)
+    lock_wallets(fresh, members)
+    settle_items(fresh, items, target)
