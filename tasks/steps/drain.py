@@ -135,7 +135,7 @@ def _settle(connection: Connection, shop: ShopRow, works: Sequence[Work], now: d
         if _is_of_the_database(error):
             raise
         if len(works) == 1:
-            log.warning("event_failed", event=works[0].row.id, error=type(error).__name__, exc_info=True)
+            log.warning("event_failed", event_id=works[0].row.id, error=type(error).__name__, exc_info=True)
             works[0].error = error
             return
         middle = len(works) // 2
