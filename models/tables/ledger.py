@@ -139,7 +139,7 @@ class Entry(Base):
         ForeignKeyConstraint(*OF_WALLET),
         CheckConstraint("amount <> 0", name="never_zero"),
         UniqueConstraint(
-            "shop_id", "customer_id", "booking_id", "event_cause", "event_target", "event_kind", "lot", "kind",
+            "shop_id", "customer_id", "booking_id", "event_at", "event_cause", "event_target", "event_kind", "lot", "kind",
             name="uq_entries_one_posting",
         ),
         Index("ix_entries_event_at", "shop_id", "customer_id", "event_at"),

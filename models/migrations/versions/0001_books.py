@@ -268,6 +268,7 @@ def upgrade() -> None:
             "shop_id",
             "customer_id",
             "booking_id",
+            "event_at",
             "event_cause",
             "event_target",
             "event_kind",
