@@ -127,12 +127,30 @@ def _by_customer(world: World, rows: Sequence[Mapping[str, Any]]) -> list[dict[s
 
 def recompute_tiers(world: World, customers: Iterable[int]) -> list[tuple[int, str | None, str | None]]:
     """Set the tiers that the sums call for now; returns (customer, before, after) of those that moved."""
-    ids = sorted(set(customers))
+    moved, rows = [], []
+    for row, tier in tiers_at(world, sorted(set(customers)), world.now):
+        key = {"shop_id": world.shop.id, "customer_id": row.customer_id}
+        rows.append({**key, "tier": tier, "tier_checked_at": world.now})
+        if tier != row.tier:
+            moved.append((row.customer_id, row.tier, tier))
+    sql.update(world.connection, "wallets", rows, key=("shop_id", "customer_id"))
+    return moved
+
+
+def expected_tier(world: World, wallet: Any) -> str | None:
+    """The tier that a wallet should have had when it was last looked at."""
+    if wallet.tier_checked_at is None:
+        return None
+    return tiers_at(world, [wallet.customer_id], wallet.tier_checked_at)[0][1]
+
+
+def tiers_at(world: World, ids: Sequence[int], now: datetime) -> list[tuple[Any, str | None]]:
+    """Each customer's wallet row and the tier that it should have at a time, under the program of that time."""
     if not ids:
         return []
-    program = world.programs[-1]
+    program = program_at(world.programs, now)
     tiers = program.tiers
-    today = world.now.astimezone(program.time_zone).date()
+    today = now.astimezone(program.time_zone).date()
     windowed = tiers.window != "lifetime"
     standing = sql.fetch(
         world.connection,
@@ -143,22 +161,19 @@ def recompute_tiers(world: World, customers: Iterable[int]) -> list[tuple[int, s
         today=today,
         windowed=windowed,
     )
-    remembering = _remembered(world, program, ids) if tiers.downgrade != "immediate" else {}
-    moved, rows = [], []
+    remembering = tiers.downgrade != "immediate"
+    known = _remembered(world, ids) if remembering else {}
+    found: list[tuple[Any, str | None]] = []
     for row in standing:
         if row.pinned_tier is not None:
             tier = row.pinned_tier
-        elif tiers.downgrade != "immediate":
-            changes = remembering.get(row.customer_id, [])
-            tier = tier_with_history(tiers, changes, program.time_zone, world.now, world.shop.currency)
+        elif remembering:
+            changes = known.get(row.customer_id, [])
+            tier = tier_with_history(tiers, changes, program.time_zone, now, world.shop.currency)
         else:
             tier = level_of(tiers, _totals(row, windowed), world.shop.currency)
-        key = {"shop_id": world.shop.id, "customer_id": row.customer_id}
-        rows.append({**key, "tier": tier, "tier_checked_at": world.now})
-        if tier != row.tier:
-            moved.append((row.customer_id, row.tier, tier))
-    sql.update(world.connection, "wallets", rows, key=("shop_id", "customer_id"))
-    return moved
+        found.append((row, tier))
+    return found
 
 
 def _totals(row: Any, windowed: bool) -> Totals:
@@ -166,7 +181,7 @@ def _totals(row: Any, windowed: bool) -> Totals:
     return Totals(**{name: getattr(row, prefix + name) for name in WHAT})
 
 
-def _remembered(world: World, program: Program, ids: Sequence[int]) -> dict[int, list[Change]]:
+def _remembered(world: World, ids: Sequence[int]) -> dict[int, list[Change]]:
     found: dict[int, list[Change]] = {}
     for row in sql.fetch(world.connection, COUNTED, shop_id=world.shop.id, ids=ids):
         found.setdefault(row.customer_id, []).extend(changes_of(row.counted))

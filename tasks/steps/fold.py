@@ -119,7 +119,8 @@ def fold_wallets(world: World, changes: Changes, customers: Iterable[int]) -> li
     keys = _key_arrays(world, folds)
     by_id = {each.customer_id: each for each in folds}
     for row in sql.fetch(world.connection, WINDOW, **keys):
-        by_id[row.customer_id].stored[item_id(row._mapping)] = row._mapping
+        stood = dict(row._mapping)
+        by_id[row.customer_id].stored[item_id(stood)] = stood
     for row in sql.fetch(world.connection, POSTED, **keys):
         key = (row.event_at, row.event_kind, row.event_sort, row.event_target, row.event_cause)
         by_id[row.customer_id].posted[key, row.lot, row.kind] = row.amount

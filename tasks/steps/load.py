@@ -30,10 +30,12 @@ OPEN_ORDERS = text(
     " select :shop_id, id, '{}', 'unknown', 0, '[]', '{}' from unnest(cast(:ids as bigint[])) as o(id)"
     " on conflict do nothing"
 )
-LOCK_ORDERS = text(
+READ_ORDERS = (
     "select order_id, facts, customer_id, status, refunded_minor, flags, counted, name, currency, placed_at, total_minor"
-    " from orders where shop_id = :shop_id and order_id = any(:ids) order by order_id for no key update"
+    " from orders where shop_id = :shop_id and order_id = any(:ids) order by order_id"
 )
+READ_ORDERS_ONLY = text(READ_ORDERS)
+LOCK_ORDERS = text(READ_ORDERS + " for no key update")
 REFUNDS = text(
     "select refund_id, order_id, facts, undone from refunds where shop_id = :shop_id and order_id = any(:ids)"
 )
@@ -77,6 +79,7 @@ class World:
     shop: ShopRow
     programs: list[Program]
     now: datetime
+    read_only: bool = False
     orders: dict[int, OrderFacts] = field(default_factory=dict)
     stored: dict[int, Row[Any]] = field(default_factory=dict)
     refunds_stored: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -87,8 +90,8 @@ class World:
     awards: dict[tuple[int, str], Row[Any]] = field(default_factory=dict)
 
 
-def open_world(connection: Connection, shop: ShopRow, now: datetime) -> World:
-    return World(connection, shop, programs_of(connection, shop.id), now)
+def open_world(connection: Connection, shop: ShopRow, now: datetime, *, read_only: bool = False) -> World:
+    return World(connection, shop, programs_of(connection, shop.id), now, read_only)
 
 
 def lock_codes(world: World, codes: Iterable[str]) -> None:
@@ -99,13 +102,14 @@ def lock_codes(world: World, codes: Iterable[str]) -> None:
 
 
 def load_orders(world: World, ids: Iterable[int]) -> None:
-    """Lock the orders and read their facts; unknown ones are opened empty (R28)."""
+    """Read the orders' facts, locked unless the world is only looked at; unknown ones are opened empty (R28)."""
     wanted = sorted(set(ids) - set(world.orders))
     if not wanted:
         return
     key = {"shop_id": world.shop.id, "ids": wanted}
-    world.connection.execute(OPEN_ORDERS, key)
-    for row in sql.fetch(world.connection, LOCK_ORDERS, **key):
+    if not world.read_only:
+        world.connection.execute(OPEN_ORDERS, key)
+    for row in sql.fetch(world.connection, READ_ORDERS_ONLY if world.read_only else LOCK_ORDERS, **key):
         world.stored[row.order_id] = row
         world.orders[row.order_id] = order_facts(row.order_id, row.facts)
     for row in sql.fetch(world.connection, REFUNDS, **key):
@@ -135,7 +139,8 @@ def load_redemptions(world: World) -> None:
 def load_books(world: World, customers: Iterable[int]) -> None:
     """What stands of the orders, then the wallets of everyone concerned, locked in id order."""
     key = {"shop_id": world.shop.id, "ids": sorted(world.orders)}
-    lock_wallets(world, {*customers, *_customers_booked(world, key)})
+    if not world.read_only:
+        lock_wallets(world, {*customers, *_customers_booked(world)})
     world.timeline = list(sql.fetch(world.connection, TIMELINE_OF_ORDERS, **key))
     for row in sql.fetch(world.connection, AWARDS_OF_ORDERS, **key):
         world.awards[row.order_id, row.target] = row
@@ -181,7 +186,7 @@ def redemption_fact(row: Row[Any], *, used_elsewhere: bool) -> Redemption:
     )
 
 
-def _customers_booked(world: World, key: Mapping[str, Any]) -> Sequence[int]:
+def _customers_booked(world: World) -> Sequence[int]:
     """Whose wallets the orders stand in now: an order whose customer changed must leave the old one."""
     if not any(order.placed for order in world.orders.values()):
         return ()

@@ -71,7 +71,7 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
     changes = compare((dict(row._mapping) for row in world.timeline), wanted)
     folds = fold_wallets(world, changes, ())
-    settled.booked = book(world, changes, folds, _award_rows(world, settled.plans), causes)
+    settled.booked = book(world, changes, folds, award_rows(world, settled.plans), causes)
     counted = count_orders(world, settled.plans)
     _write_orders(world, settled.plans)
     _write_restitutions(world, settled.plans)
@@ -206,7 +206,8 @@ def _learn_currency(world: World) -> None:
 # -- decisions on record -----------------------------------------------------------------------------
 
 
-def _award_rows(world: World, plans: Mapping[int, OrderPlan]) -> dict[tuple[int, str], dict[str, Any]]:
+def award_rows(world: World, plans: Mapping[int, OrderPlan]) -> dict[tuple[int, str], dict[str, Any]]:
+    """The awards that should stand, by column, without what their claims took."""
     rows = {}
     for id, made in plans.items():
         for award in made.awards:

@@ -1,0 +1,204 @@
+"""What a refund would do (R37): the very same code, with one more fact, undone before anyone sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import Connection
+
+from models.errors import NotFound, Refused
+from models.rules.facts import Adjustment, Refund, ReturnedLine, Snapshot, Transaction
+from models.rules.money import from_minor, to_minor
+from models.rules.order import OrderFacts
+from models.rules.plan import OrderPlan
+from models.rules.wallet import CLAIM, RETURN
+from tasks.steps.load import World, load_orders, open_world
+from tasks.steps.read import points
+from tasks.steps.settle import Settled, Told, settle
+from tasks.steps.shops import by_id
+
+PREVIEW_ID = 2**63 - 1  # the greatest id there can be, so no refund of Shopify's has it
+
+
+def preview(
+    connection: Connection,
+    shop_id: int,
+    order_id: int,
+    *,
+    amount: Decimal | None = None,
+    lines: Mapping[int, int] | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """What refunding an amount (whole shop-currency units), some units of lines, or the rest would do. Changes nothing.
+
+    Raises NotFound for an order not known yet, Refused for an amount or units that are not there to give back.
+    """
+    now = now or datetime.now(UTC)
+    world = open_world(connection, by_id(connection, shop_id), now)
+    attempt = connection.begin_nested()
+    try:
+        load_orders(world, [order_id])
+        order = world.orders[order_id]
+        if order.placed is None:
+            raise NotFound("order", order_id)
+        minor = None if amount is None else _minor(amount, order.placed.currency)
+        refund, money = imagined(order, order.placed, amount=minor, lines=lines, now=now)
+        before = _refunded(order, world)
+        told = [Told(fact=fact, received_at=now, cause="preview") for fact in (refund, money)]
+        settled = settle(world, told)
+        return _described(world, settled, settled.plans[order_id], before)
+    finally:
+        attempt.rollback()
+
+
+def _minor(amount: Decimal, currency: str) -> int:
+    try:
+        return to_minor(amount, currency)
+    except ValueError as error:
+        raise Refused("wrong_amount", str(error)) from None
+
+
+def imagined(
+    order: OrderFacts,
+    placed: Snapshot,
+    *,
+    amount: int | None,
+    lines: Mapping[int, int] | None,
+    now: datetime,
+    id: int = PREVIEW_ID,
+) -> tuple[Refund, Transaction]:
+    """The refund record and its money as Shopify would send them for this wish."""
+    left = _units_left(order, placed)
+    if lines is not None:
+        returned = [_returned(placed, line_id, units, left) for line_id, units in sorted(lines.items())]
+        worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
+        value = worth
+    else:
+        rest = placed.total_minor - _given_back(order)
+        value = rest if amount is None else amount
+        returned = [_returned(placed, id_, n, left) for id_, n in left.items() if n] if amount is None else []
+        worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
+        if not 0 < value <= max(rest, 0):
+            text = from_minor(max(rest, 0), placed.currency)
+            raise Refused("wrong_amount", f"an amount above zero and up to {text} can be refunded", left=text)
+    adjustment = Adjustment(amount_minor=worth - value, tax_minor=0, shipping=False)
+    refund = Refund(
+        id=id,
+        order_id=order.order_id,
+        created_at=now,
+        lines=tuple(returned),
+        shipping_minor=0,
+        adjustments=(adjustment,) if worth != value else (),
+        transaction_ids=(id,),
+    )
+    money = Transaction(
+        id=id,
+        order_id=order.order_id,
+        kind="refund",
+        status="success",
+        amount_minor=value,
+        currency=placed.currency,
+        shop_amount_minor=value,
+        at=now,
+        refund_id=id,
+    )
+    return refund, money
+
+
+def _given_back(order: OrderFacts) -> int:
+    return sum(
+        t.shop_amount_minor if t.shop_amount_minor is not None else t.amount_minor
+        for t in order.transactions.values()
+        if t.kind == "refund" and t.status == "success"
+    )
+
+
+def _units_left(order: OrderFacts, placed: Snapshot) -> dict[int, int]:
+    left = {line.id: line.quantity for line in placed.lines}
+    for known in order.refunds.values():
+        for line in known.refund.lines:
+            if line.line_id in left:
+                left[line.line_id] = max(0, left[line.line_id] - line.quantity)
+    return left
+
+
+def _returned(placed: Snapshot, line_id: int, units: int, left: Mapping[int, int]) -> ReturnedLine:
+    """Units of a line at what was paid for them, to the last unit exactly (cumulative floor)."""
+    if line_id not in left:
+        raise Refused("unknown_line", f"the order has no line {line_id}", line=str(line_id))
+    if not 0 < units <= left[line_id]:
+        raise Refused(
+            "wrong_quantity", f"line {line_id} has {left[line_id]} units left to return", line=str(line_id)
+        )
+    line = next(line for line in placed.lines if line.id == line_id)
+    net = line.net_minor - (line.tax_minor if placed.taxes_included else 0)
+    before = line.quantity - left[line_id]
+    parts = [
+        value * (before + units) // line.quantity - value * before // line.quantity
+        for value in (net, line.tax_minor)
+    ]
+    return ReturnedLine(line_id=line_id, quantity=units, subtotal_minor=parts[0], tax_minor=parts[1])
+
+
+def _refunded(order: OrderFacts, world: World) -> str:
+    return str(world.stored[order.order_id].status)
+
+
+def _described(world: World, settled: Settled, made: OrderPlan, status_before: str) -> dict[str, Any]:
+    program, key = world.programs[-1], f"refund:{PREVIEW_ID}"
+    cause = next(cause for cause in made.causes if cause.key == key)
+    placed = made.order.placed
+    assert placed is not None
+    rows = [after for _, after in settled.booked.rows if after is not None and after["cause"] == key]
+    fraction = Fraction(cause.value, placed.total_minor) if placed.total_minor else Fraction(0)
+    return {
+        "order_id": str(made.order.order_id),
+        "amount": from_minor(cause.value, placed.currency),
+        "currency": placed.currency,
+        "fraction": f"{fraction.numerator}/{fraction.denominator}",
+        "status_before": status_before,
+        "status_after": made.status,
+        "reversed": points(sum(row["amount"] for row in rows if row["kind"] == CLAIM), program),
+        "returned": points(sum(row["amount"] for row in rows if row["kind"] == RETURN), program),
+        "awards": [
+            {
+                "rule": row["target"].split(":", 2)[2],
+                "reversed": points(row["amount"], program),
+                "pending": row["reduces_pending"],
+                "debited": points(0 if row["reduces_pending"] else row["moved"], program),
+                "shortfall": points(row["short"], program),
+                "reasons": row["reasons"],
+            }
+            for row in rows
+            if row["kind"] == CLAIM
+        ],
+        "redemptions": [
+            {
+                "id": str(row["redemption_id"]),
+                "customer_id": str(row["customer_id"]),
+                "returned": points(row["amount"], program),
+                "credited": points(row["moved"], program),
+                "expired": points(row["expired"], program),
+                "restitution": made.restitution[row["redemption_id"]],
+                "reasons": row["reasons"],
+            }
+            for row in rows
+            if row["kind"] == RETURN
+        ],
+        "customers": [
+            {
+                "id": str(each.customer_id),
+                "balance_before": points(each.balance, program),
+                "balance_after": points(each.made.balance, program),
+            }
+            for each in settled.booked.folds
+            if each.made is not None
+        ],
+        "tiers": [{"id": str(customer), "before": a, "after": b} for customer, a, b in settled.booked.tiers],
+        "reasons": list(cause.money.reasons) if cause.money is not None else [],
+        "policy_version": cause.policy.version,
+    }

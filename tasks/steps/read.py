@@ -1,0 +1,196 @@
+"""What callers see of customers, orders and redemptions: the shapes of the contract, ready for JSON.
+
+Ids are strings, money is a decimal string beside its currency, points are numbers in the program's unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from models.errors import NotFound
+from models.rules.money import from_minor, scaled_text
+from models.rules.program import Program
+from models.rules.tiers import window_start
+from tasks.steps import sql
+from tasks.steps.programs import programs_of
+
+WALLET = text(
+    "select w.*, s.currency from wallets w join shops s on s.id = w.shop_id where shop_id = :shop_id and customer_id = :id"
+)
+LOTS = text(
+    "select lot, at, amount, remainder, expires_at from lots where shop_id = :shop_id and customer_id = :id"
+    " and remainder > 0 order by expires_at, at, lot"
+)
+SPENT_SINCE = text(
+    "select coalesce(sum(spend_minor), 0)::bigint from customer_days"
+    " where shop_id = :shop_id and customer_id = :id and day between :start and :today"
+)
+ORDER = text("select * from orders where shop_id = :shop_id and order_id = :id")
+AWARDS = text("select * from awards where shop_id = :shop_id and order_id = :id order by target")
+ON_ORDER = text("select * from redemptions where shop_id = :shop_id and order_id = :id order by id")
+REDEMPTION = text("select * from redemptions where shop_id = :shop_id and id = :id")
+MEMBERS = text(
+    "select m.customer_id, m.amount, t.moved as drawn, t.short as uncovered,"
+    " coalesce(sum(r.amount), 0)::bigint as returned, coalesce(sum(r.moved), 0)::bigint as credited,"
+    " coalesce(sum(r.expired), 0)::bigint as expired"
+    " from redemption_members m"
+    " join timeline t on t.shop_id = m.shop_id and t.redemption_id = m.redemption_id"
+    "  and t.customer_id = m.customer_id and t.kind = 5"
+    " left join timeline r on r.shop_id = m.shop_id and r.redemption_id = m.redemption_id"
+    "  and r.customer_id = m.customer_id and r.kind = 3"
+    " where m.shop_id = :shop_id and m.redemption_id = :id"
+    " group by m.customer_id, m.amount, t.moved, t.short order by m.customer_id"
+)
+REFUNDS = text(
+    "select r.refund_id, r.at, r.value_minor, r.reasons, r.policy_version,"
+    " coalesce(sum(t.amount) filter (where t.kind = 4), 0)::bigint as reversed,"
+    " coalesce(sum(t.amount) filter (where t.kind = 3), 0)::bigint as returned"
+    " from refunds r left join timeline t on t.shop_id = r.shop_id and t.order_id = r.order_id"
+    "  and t.cause = 'refund:' || r.refund_id"
+    " where r.shop_id = :shop_id and r.order_id = :id group by 1, 2, 3, 4, 5 order by r.at, r.refund_id"
+)
+
+
+def points(units: int, program: Program) -> int | Decimal:
+    """An amount in the program's unit: an integer for points, a decimal with its places for credits."""
+    return units if program.scale == 0 else Decimal(scaled_text(units, program.scale))
+
+
+def customer(
+    connection: Connection, shop_id: int, customer_id: int, *, now: datetime | None = None
+) -> dict[str, Any]:
+    """A customer's wallet as `GET /customers/{id}` shows it. Raises NotFound."""
+    row = connection.execute(WALLET, {"shop_id": shop_id, "id": customer_id}).one_or_none()
+    if row is None:
+        raise NotFound("customer", customer_id)
+    program = programs_of(connection, shop_id)[-1]
+    today = (now or datetime.now(UTC)).astimezone(program.time_zone).date()
+    key = {"shop_id": shop_id, "id": customer_id}
+    currency = row.currency or "USD"
+    return {
+        "id": str(customer_id),
+        "balance": points(row.balance, program),
+        "pending": points(row.pending, program),
+        "debt": points(row.debt, program),
+        "tier": row.tier,
+        "tier_pinned": row.pinned_tier is not None,
+        "spend": {
+            "lifetime": from_minor(row.spend_minor, currency),
+            "calendar_year": _spent(connection, key, "calendar_year", today, currency),
+            "rolling_year": _spent(connection, key, "rolling_year", today, currency),
+            "currency": currency,
+        },
+        "orders_count": row.orders,
+        "lots": [
+            {
+                "id": lot.lot,
+                "amount": points(lot.amount, program),
+                "remainder": points(lot.remainder, program),
+                "earned_at": lot.at.isoformat(),
+                "expires_at": _time(lot.expires_at),
+            }
+            for lot in sql.fetch(connection, LOTS, **key)
+        ],
+    }
+
+
+def _spent(connection: Connection, key: dict[str, Any], window: str, today: date, currency: str) -> str:
+    span = {"start": window_start(window, today), "today": today}
+    return from_minor(connection.execute(SPENT_SINCE, {**key, **span}).scalar_one(), currency)
+
+
+def order(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]:
+    """An order as `GET /orders/{id}` shows it. Raises NotFound while Shopify has not told of it."""
+    key = {"shop_id": shop_id, "id": order_id}
+    row = connection.execute(ORDER, key).one_or_none()
+    if row is None:
+        raise NotFound("order", order_id)
+    program = programs_of(connection, shop_id)[-1]
+    currency = row.currency
+    return {
+        "id": str(order_id),
+        "name": row.name,
+        "status": row.status,
+        "customer_id": None if row.customer_id is None else str(row.customer_id),
+        "currency": currency,
+        "total": None if row.total_minor is None else from_minor(row.total_minor, currency),
+        "refunded": None if currency is None else from_minor(row.refunded_minor, currency),
+        "placed_at": _time(row.placed_at),
+        "flags": row.flags,
+        "awards": [_award(award, program) for award in sql.fetch(connection, AWARDS, **key)],
+        "redemptions": [_on_order(used, program) for used in sql.fetch(connection, ON_ORDER, **key)],
+        "refunds": [_refund(refund, program, currency) for refund in sql.fetch(connection, REFUNDS, **key)],
+    }
+
+
+def _award(row: Row[Any], program: Program) -> dict[str, Any]:
+    return {
+        "rule": row.target,
+        "status": row.status,
+        "amount": points(row.amount, program),
+        "reversed": points(row.reversed, program),
+        "debited": points(row.debited, program),
+        "shortfall": points(row.shortfall, program),
+        "due_at": _time(row.due_at),
+        "expires_at": _time(row.expires_at),
+    }
+
+
+def _on_order(row: Row[Any], program: Program) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "code": row.code,
+        "reward": row.reward_id,
+        "amount": points(row.amount, program),
+        "returned": points(row.returned, program),
+        "credited": points(row.credited, program),
+        "expired": points(row.expired, program),
+        "restitution": row.restitution,
+    }
+
+
+def _refund(row: Row[Any], program: Program, currency: str | None) -> dict[str, Any]:
+    return {
+        "id": str(row.refund_id),
+        "at": row.at.isoformat(),
+        "amount": None if currency is None else from_minor(row.value_minor, currency),
+        "reversed": points(row.reversed, program),
+        "returned": points(row.returned, program),
+        "reasons": row.reasons,
+        "policy_version": row.policy_version,
+    }
+
+
+def redemption(connection: Connection, shop_id: int, redemption_id: int) -> dict[str, Any]:
+    """A redemption as `GET /redemptions/{id}` shows it. Raises NotFound."""
+    key = {"shop_id": shop_id, "id": redemption_id}
+    row = connection.execute(REDEMPTION, key).one_or_none()
+    if row is None:
+        raise NotFound("redemption", redemption_id)
+    program = programs_of(connection, shop_id)[-1]
+    return {
+        **_on_order(row, program),
+        "customer_id": str(row.customer_id),
+        "kind": row.kind,
+        "order_id": None if row.order_id is None else str(row.order_id),
+        "at": row.at.isoformat(),
+        "reactivation": row.reactivation,
+        "sources": _members(sql.fetch(connection, MEMBERS, **key), program),
+    }
+
+
+def _members(rows: Sequence[Row[Any]], program: Program) -> list[dict[str, Any]]:
+    names = ("amount", "drawn", "uncovered", "returned", "credited", "expired")
+    return [
+        {"customer_id": str(row.customer_id), **{n: points(getattr(row, n), program) for n in names}}
+        for row in rows
+    ]
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
