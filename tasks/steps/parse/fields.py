@@ -145,6 +145,15 @@ def node_in(node: Node, key: str) -> Node:
     return value
 
 
+def read_in(node: Node, key: str, read: Callable[[Node], T]) -> T:
+    """`read` over one object (empty when absent or null), its complaints under the object's path."""
+    inner = node_in(node, key)
+    try:
+        return read(inner)
+    except Unparseable as error:
+        raise Unparseable(f"{key}.{error.field}", error.reason) from None
+
+
 def items_in(node: Node, key: str) -> list[Node]:
     """A list of objects. Absent, null and `{}` (some payloads' empty list) are empty."""
     value = node.get(key)

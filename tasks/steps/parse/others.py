@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from models.errors import Unparseable
 from models.rules.facts import Dispute, Edit, Fact
 from tasks.steps.parse.body import Node
 from tasks.steps.parse.fields import (
@@ -11,9 +10,9 @@ from tasks.steps.parse.fields import (
     each_in,
     id_in,
     minor_of,
-    node_in,
     optional_id_in,
     quantity_in,
+    read_in,
     text_in,
     time_in,
 )
@@ -27,13 +26,7 @@ def parse_transaction_alone(node: Node, shop_currency: str) -> list[Fact]:
 
 def parse_edit(node: Node, shop_currency: str) -> list[Fact]:
     """`orders/edited`: deltas without money (S9)."""
-    try:
-        changes = node_in(node, "line_items")
-        additions = tuple(each_in(changes, "additions", _units))
-        removals = tuple(each_in(changes, "removals", _units))
-    except Unparseable as error:
-        inner = error.field if error.field == "line_items" else f"line_items.{error.field}"
-        raise Unparseable(inner, error.reason) from None
+    additions, removals = read_in(node, "line_items", _changes)
     return [
         Edit(
             id=id_in(node, "id"),
@@ -43,6 +36,10 @@ def parse_edit(node: Node, shop_currency: str) -> list[Fact]:
             removals=removals,
         )
     ]
+
+
+def _changes(node: Node) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+    return tuple(each_in(node, "additions", _units)), tuple(each_in(node, "removals", _units))
 
 
 def _units(change: Node) -> tuple[int, int]:

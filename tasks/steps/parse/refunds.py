@@ -27,6 +27,7 @@ from tasks.steps.parse.fields import (
     node_in,
     optional_id_in,
     quantity_in,
+    read_in,
     side_of,
     text_in,
     time_in,
@@ -104,11 +105,12 @@ def _shop_amount(node: Node) -> int | None:
     shop = side_of(node, "amount", "shop_money")
     if shop is None:
         return None
+    field = "amount_set.shop_money"
     try:
-        currency = currency_in(shop, "currency_code", currency_in(shop, "currency"))
-        return minor_of(shop["amount"], currency, "amount")
+        currency = currency_in(shop, "currency_code")
     except Unparseable as error:
-        raise Unparseable(f"amount_set.shop_money.{error.field}", error.reason) from None
+        raise Unparseable(f"{field}.{error.field}", error.reason) from None
+    return minor_of(shop["amount"], currency, f"{field}.amount")
 
 
 def _transaction_time(node: Node, refund: Node | None) -> datetime:
@@ -161,15 +163,17 @@ def _shipping_line(node: Node, currency: str) -> tuple[int, int]:
     amount = money_in(node, "subtotal_amount", currency)
     if side_of(node, "tax_amount", "shop_money") is not None:
         return amount, money_in(node, "tax_amount", currency)
-    line = node_in(node, "shipping_line")
-    tax = sum(each_in(line, "tax_lines", lambda t: money_in(t, "price", currency, default=0)))
-    price_key = "discounted_price" if line.get("discounted_price") is not None else "price"
-    price = money_in(line, price_key, currency, default=0)
-    if tax == 0 or price == 0:
+    price, tax = read_in(node, "shipping_line", lambda line: _price_and_tax(line, currency))
+    if tax == 0 or price == 0 or amount == price - tax:  # the last: all of a line whose price includes tax
         return amount, tax if amount else 0
-    if amount == price - tax:  # the whole line of a shop whose prices include tax
-        return amount, tax
     return amount, min(half_up(Fraction(tax * amount, price)), tax)
+
+
+def _price_and_tax(line: Node, currency: str) -> tuple[int, int]:
+    """What the whole shipping line cost after discounts, and its tax."""
+    price_key = "discounted_price" if line.get("discounted_price") is not None else "price"
+    tax = sum(each_in(line, "tax_lines", lambda t: money_in(t, "price", currency, default=0)))
+    return money_in(line, price_key, currency, default=0), tax
 
 
 def _currencies(node: Node) -> tuple[str, str]:
