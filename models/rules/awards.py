@@ -145,7 +145,8 @@ def _award(
 
 def _earned(base_minor: int | Fraction, rule: EarningRule, currency: str) -> int:
     """floor(money x rate): earning rounds down once, on the product."""
-    return floor(Fraction(max(base_minor, 0)) * rule.per_currency_unit / 10 ** exponent(currency))
+    rate = rule.per_currency_unit / Fraction(10 ** exponent(currency))
+    return floor(max(base_minor, 0) * rate)
 
 
 def _seen_at(order: OrderFacts, line: Line) -> datetime:

@@ -7,7 +7,7 @@ A fact is never later than its arrival: Shopify's clock may run ahead of ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -16,6 +16,16 @@ from models.rules.facts import Dispute, Edit, Fact, Refund, Snapshot, Transactio
 PAID_STATUSES = frozenset({"paid", "partially_refunded", "refunded"})
 VOID_STATUSES = frozenset({"voided", "expired"})
 UNCAPTURED_STATUSES = frozenset({"pending", "authorized", "voided", "expired"})
+PROGRESS = (
+    "pending",
+    "authorized",
+    "expired",
+    "voided",
+    "partially_paid",
+    "paid",
+    "partially_refunded",
+    "refunded",
+)
 STATUS_PRECEDENCE = {"pending": 0, "failure": 1, "error": 2, "success": 3}
 
 T = TypeVar("T")
@@ -99,17 +109,14 @@ class OrderFacts:
             self.refunds[new.id] = KnownRefund(new, received_at)
             return
         known.received_at = min(known.received_at, received_at)
-        if _content(new) == _content(known.refund):
-            ids = {*new.transaction_ids, *known.refund.transaction_ids}
-            if ids != set(known.refund.transaction_ids):
-                known.refund = _with_transactions(known.refund, ids)
-            return
         standing, other = sorted((known.refund, new), key=_content)
-        ids = {*new.transaction_ids, *known.refund.transaction_ids}
-        known.refund = _with_transactions(standing, ids)
-        conflict = repr(_content(other))
-        if conflict not in known.conflicts:
-            known.conflicts = sorted({*known.conflicts, conflict})
+        if _content(standing) != _content(other):
+            known.conflicts = sorted({*known.conflicts, repr(_content(other))})
+        known.refund = replace(
+            standing,
+            created_at=min(known.refund.created_at, new.created_at),
+            transaction_ids=tuple(sorted({*known.refund.transaction_ids, *new.transaction_ids})),
+        )
 
     def _add_transaction(self, new: Transaction) -> None:
         known = self.transactions.get(new.id)
@@ -170,26 +177,22 @@ def _later_dispute(a: Dispute | None, b: Dispute) -> Dispute:
 
 
 def _is_younger(a: Snapshot, b: Snapshot) -> bool:
-    """Later by `updated_at`; snapshots of one instant are ordered by what they say."""
+    """Later by `updated_at`; within one instant, the one whose order has come further, then by what they say."""
     if a.updated_at != b.updated_at:
         return a.updated_at > b.updated_at
-    return a != b and repr(a) > repr(b)
+    return a != b and (_progress(a), repr(a)) > (_progress(b), repr(b))
+
+
+def _progress(snapshot: Snapshot) -> tuple[int, bool, int, int]:
+    """How far an order has come: Shopify's times are whole seconds, and much happens in one."""
+    status = snapshot.financial_status
+    step = PROGRESS.index(status) if status in PROGRESS else -1
+    gone = sum(line.quantity - line.current_quantity for line in snapshot.lines)
+    return step, snapshot.cancelled_at is not None, len(snapshot.lines), gone
 
 
 def _content(refund: Refund) -> tuple[object, ...]:
     """What a refund says, without its transactions (their status changes by design)."""
     lines = tuple(sorted((x.line_id, x.quantity, x.subtotal_minor, x.tax_minor) for x in refund.lines))
     adjustments = tuple(sorted((x.amount_minor, x.tax_minor, x.shipping) for x in refund.adjustments))
-    return refund.created_at, lines, refund.shipping_minor, adjustments
-
-
-def _with_transactions(refund: Refund, ids: set[int]) -> Refund:
-    return Refund(
-        id=refund.id,
-        order_id=refund.order_id,
-        created_at=refund.created_at,
-        lines=refund.lines,
-        shipping_minor=refund.shipping_minor,
-        adjustments=refund.adjustments,
-        transaction_ids=tuple(sorted(ids)),
-    )
+    return lines, refund.shipping_minor, adjustments

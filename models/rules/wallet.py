@@ -206,7 +206,7 @@ class Fold:
 
     def _give_back_part(self, event: Event, name: str | None, part: int, result: Result) -> None:
         if name is None:
-            self._credit_new(event, f"return:{event.cause}:{event.target}", part, None, result)
+            self._credit_new(event, _lot_of_return(event.key), part, None, result)
             result.moved += part
             return
         lot = self.state.lots[name]
@@ -216,7 +216,7 @@ class Fold:
             return
         graced = lot.expires_at + timedelta(days=event.grace_days)
         if event.at < graced:
-            self._credit_new(event, f"return:{event.cause}:{event.target}:{name}", part, graced, result)
+            self._credit_new(event, f"{_lot_of_return(event.key)}:{name}", part, graced, result)
             result.moved += part
         else:
             result.expired += part
@@ -234,6 +234,18 @@ def fold(state: WalletState, events: Iterable[Event], until: datetime, *, balanc
     folding.finish(until)
     assert state.debt >= 0
     return folding
+
+
+def _lot_of_return(key: EventKey) -> str:
+    """The lot that a return makes where the lot drawn from cannot take it back."""
+    _, _, _, target, cause = key
+    return f"return:{cause}:{target}"
+
+
+def is_lot_of_return(lot: str, key: EventKey) -> bool:
+    """Whether this very return made the lot, rather than gave back to it."""
+    made = _lot_of_return(key)
+    return lot == made or lot.startswith(made + ":")
 
 
 def _redemption(event: Event) -> int:

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    Numeric,
     SmallInteger,
     UniqueConstraint,
     func,
@@ -87,8 +86,7 @@ class TimelineRow(Base):
     grace_days: Mapped[int] = mapped_column(Integer)
     carry_debt: Mapped[bool] = mapped_column(Boolean)
     reduces_pending: Mapped[bool] = mapped_column(Boolean)
-    ratio_numerator: Mapped[int | None] = mapped_column(Numeric)
-    ratio_denominator: Mapped[int | None] = mapped_column(Numeric)
+    ratio: Mapped[str | None]  # the exact fraction asked, as "1/5"
     reasons: Mapped[list[str]]
     policy_version: Mapped[int] = mapped_column(Integer)
     moved: Mapped[int]

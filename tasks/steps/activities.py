@@ -111,8 +111,8 @@ def _particulars(row: Item, after: Item | None) -> dict[str, Any]:
         found["pending"] = row["reduces_pending"]
     if row["kind"] == RETURN:
         found["expired"] = 0 if after is None else after["expired"]
-    if row["ratio_denominator"] is not None:
-        found["ratio"] = f"{int(row['ratio_numerator'])}/{int(row['ratio_denominator'])}"
+    if row["ratio"] is not None:
+        found["ratio"] = row["ratio"]
     return found
 
 

@@ -236,9 +236,9 @@ def _state_before(each: WalletFold) -> WalletState:
     """The wallet as it stood just before the window: what was posted since, taken back."""
     lots = {name: Lot(x.lot, x.at, x.amount, x.remainder, x.expires_at) for name, x in each.lots.items()}
     made_since = set()
-    for (_, name, kind), amount in each.posted.items():
+    for (event, name, kind), amount in each.posted.items():
         lots[name].remainder -= amount
-        if kind in ("grant", "approval") or (kind == "return" and name.startswith("return:")):
+        if kind in ("grant", "approval") or (kind == "return" and is_lot_of_return(name, event)):
             made_since.add(name)
     for name in made_since:
         assert lots[name].remainder == 0, name
