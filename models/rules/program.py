@@ -72,6 +72,7 @@ REWARD_KINDS = (
 REVERSIBLE_STATUSES = ("refunded", "partially_refunded", "voided", "cancelled")
 DAYS_MAX = 36_500  # a century: enough for "never", and far from a calendar's end
 POINTS_MAX = 10**15  # JSON numbers stay exact below 2**53
+PLACES_MAX = 30  # digits and exponent of a decimal: 1e-999999999 is a short text and an endless fraction
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 # Known but not shown unless set: S3 lets a program count returned items for which no money moved.
 OPTIONAL = {"reverse_earned": {"items_without_money": False}}
@@ -368,8 +369,11 @@ def _decimal(value: Any, path: str) -> Fraction:
         number = Decimal(value)
     except InvalidOperation:
         raise InvalidSetting(path, 'must be a decimal string such as "1.5"') from None
-    if not number.is_finite() or not 0 <= number <= POINTS_MAX or len(number.as_tuple().digits) > 30:
+    digits, exponent = number.as_tuple().digits, number.as_tuple().exponent
+    if not isinstance(exponent, int) or not 0 <= number <= POINTS_MAX:
         raise InvalidSetting(path, f"must be between 0 and {POINTS_MAX}")
+    if len(digits) > PLACES_MAX or abs(exponent) > PLACES_MAX:
+        raise InvalidSetting(path, f"has more than {PLACES_MAX} digits")
     return Fraction(number)
 
 

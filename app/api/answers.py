@@ -1,0 +1,74 @@
+"""What goes out: an answer as JSON text. Errors are `app.errors`' matter; here only which of them are kept."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from flask import Response
+
+from app import errors
+from app.api.errors import Unprocessable
+from app.api.idempotency import Answer
+from models.errors import InvalidSetting, NotFound, Refused, UnwindError
+
+# Refusals of what the body names; the others are conflicts with how things stand (409).
+UNPROCESSABLE = frozenset(
+    {
+        "unknown_customer",
+        "unknown_reward",
+        "unknown_tier",
+        "invalid_amount",
+        "invalid_sources",
+        "invalid_lines",
+    }
+)
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=json_number)
+
+
+def json_number(value: object) -> float:
+    """Credits as a JSON number. A float only for the encoder, which writes the shortest text that means it: the same."""
+    if not isinstance(value, Decimal):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    number = float(value)
+    assert Decimal(repr(number)) == value, value
+    return number
+
+
+def response_of(answer: Answer) -> Response:
+    kind = answer.media_type
+    response = Response(
+        answer.text,
+        status=answer.status,
+        content_type=f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+    )
+    if answer.again:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def with_headers(response: Response) -> Response:
+    """What every answer says of itself, errors too: it is nobody else's, and nothing but what it says it is."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def refusal(error: UnwindError) -> Answer | None:
+    """The answer to a call that was understood and refused, None for every other error.
+
+    Such an answer is as final as a success: under an Idempotency-Key it is kept.
+    """
+    if not isinstance(error, NotFound | InvalidSetting | Refused | Unprocessable):
+        return None
+    response = errors.ours(error)
+    return Answer(status=response.status_code, text=response.get_data(as_text=True))
+
+
+def as_asked(error: Refused) -> UnwindError:
+    """A refusal as the error that says whose fault it is: the body's, or the state of things."""
+    return Unprocessable(error) if error.code in UNPROCESSABLE else error

@@ -1,0 +1,56 @@
+"""How often a token may call. It guards the database from a runaway script; webhooks are never limited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from flask import Flask, Response, g, request
+from flask_limiter import Limiter
+
+from tasks.steps.tokens import Caller
+
+CALLS_PER_MINUTE = 1200  # twenty a second: above any honest integration, far below what the receiver can take
+ASKED_TO_WAIT = frozenset({429, 503})  # only these say when to come back
+STORAGE_TIMEOUT_SECONDS = 1
+
+
+def admission(app: Flask, redis_url: str | None, *, below: str, calls_per_minute: int) -> Callable[[], None]:
+    """A function that counts this request, and raises 429 when there were too many. Only paths below `below` count."""
+
+    def tidy(response: Response) -> Response:
+        if request.path.startswith(below) and response.status_code not in ASKED_TO_WAIT:
+            response.headers.pop("Retry-After", None)
+        return response
+
+    app.after_request(tidy)  # before the limiter's own: what is registered first runs last
+    limiter = limiter_of(app, redis_url)
+    limiter.request_filter(lambda: not request.path.startswith(below))
+
+    def admit() -> None:
+        """Called after the caller is known."""
+
+    counted: Callable[[], None] = limiter.shared_limit(f"{calls_per_minute}/minute", scope="api")(admit)
+    return counted
+
+
+def limiter_of(app: Flask, redis_url: str | None) -> Limiter:
+    """Counts in Redis, so that several receivers count together; in memory without it, or while it is away."""
+    options = {"socket_connect_timeout": STORAGE_TIMEOUT_SECONDS, "socket_timeout": STORAGE_TIMEOUT_SECONDS}
+    return Limiter(
+        who,
+        app=app,
+        storage_uri=redis_url or "memory://",
+        storage_options=cast(dict[str, str | int], options) if redis_url else {},
+        in_memory_fallback_enabled=bool(redis_url),
+        swallow_errors=True,
+        headers_enabled=True,
+        key_prefix="unwind:api",
+        strategy="fixed-window",
+    )
+
+
+def who() -> str:
+    """The token's number; of those who are nobody, the address."""
+    caller: Caller | None = g.get("caller")
+    return f"token:{caller.token_id}" if caller else f"address:{request.remote_addr or 'unknown'}"

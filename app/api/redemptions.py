@@ -1,0 +1,160 @@
+"""Value spent on a reward, and what came back of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from app.api.customers import program_of
+from app.api.fields import Given, Id, IdIn, LineIn, Points, PointsIn, Sent, Time, smallest_units
+from app.api.operation import Call, Operation, Refusal, no_such
+from tasks.steps import read, wallets
+
+CODE_MAX_CHARACTERS = 255  # Shopify's own limit of a discount code
+SOURCES_MAX = 50  # members of one group; each is a wallet to lock
+
+
+class Source(Sent):
+    customer_id: IdIn
+    amount: PointsIn
+
+
+class RedemptionRequest(Sent):
+    EXAMPLE: ClassVar[dict[str, Any]] = {"customer_id": "6940095564", "reward": "5-off", "code": "LOYAL-7F3K"}
+
+    customer_id: IdIn
+    reward: LineIn = Field(max_length=64, description="A reward's id, or `custom` with an amount")
+    amount: PointsIn | None = None
+    code: LineIn | None = Field(
+        None, max_length=CODE_MAX_CHARACTERS, description="A code that is there already: it is tracked"
+    )
+    sources: list[Source] | None = Field(
+        None, min_length=1, max_length=SOURCES_MAX, description="Who gives how much, for groups"
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _each_once(cls, sources: list[Source] | None) -> list[Source] | None:
+        if sources is not None and len({source.customer_id for source in sources}) != len(sources):
+            raise ValueError("names a customer twice")
+        return sources
+
+
+class Member(Given):
+    customer_id: Id
+    amount: Points
+    drawn: Points = Field(description="What the wallet held of it")
+    uncovered: Points = Field(description="What a late fact left uncovered (R7)")
+    returned: Points
+    credited: Points
+    expired: Points
+
+
+class Redemption(Given):
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "id": "17",
+        "code": "LOYAL-7F3K",
+        "reward": "5-off",
+        "amount": 500,
+        "returned": 0,
+        "credited": 0,
+        "expired": 0,
+        "restitution": "none",
+        "customer_id": "6940095564",
+        "kind": "amount_discount",
+        "order_id": None,
+        "at": "2026-03-01T10:00:00+00:00",
+        "reactivation": "none",
+        "sources": [
+            {
+                "customer_id": "6940095564",
+                "amount": 500,
+                "drawn": 500,
+                "uncovered": 0,
+                "returned": 0,
+                "credited": 0,
+                "expired": 0,
+            }
+        ],
+    }
+
+    id: Id
+    customer_id: Id
+    reward: str
+    kind: str
+    amount: Points
+    code: str | None
+    order_id: Id | None = Field(description="The order that the code was used on")
+    at: Time
+    returned: Points = Field(description="Asked back so far; credited + expired")
+    credited: Points
+    expired: Points
+    restitution: Literal["none", "points", "code"] = Field(
+        description="How its benefit came back: once (R21)"
+    )
+    reactivation: str = Field(description="Of its code (R22): none, wanted, done or failed")
+    sources: list[Member] = Field(description="Whose value it was (R20)")
+
+
+def show(call: Call) -> Mapping[str, Any]:
+    return read.redemption(call.connection, call.shop_id, call.ids["redemption_id"])
+
+
+def spend(call: Call) -> Mapping[str, Any]:
+    """The new redemption. The step says whether the value is there and the reward is known."""
+    body: RedemptionRequest = call.body
+    scale = program_of(call).scale
+    sources = [
+        (source.customer_id, smallest_units(source.amount, f"sources[{i}].amount", scale))
+        for i, source in enumerate(body.sources or ())
+    ]
+    redemption_id = wallets.redeem(
+        call.connection,
+        call.shop_id,
+        body.customer_id,
+        reward=body.reward,
+        amount=None if body.amount is None else smallest_units(body.amount, "amount", scale),
+        code=body.code,
+        sources=sources or None,
+    )
+    return read.redemption(call.connection, call.shop_id, redemption_id)
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/redemptions",
+        tag="redemptions",
+        name="create_redemption",
+        summary="Spend points on a reward",
+        run=spend,
+        body=RedemptionRequest,
+        answer=Redemption,
+        status=201,
+        writes=True,
+        refusals=(
+            Refusal(status=409, code="insufficient_balance", when="less is spendable than is asked for"),
+            Refusal(status=409, code="code_taken", when="another redemption has this code"),
+            Refusal(
+                status=422, code="unknown_customer", when="a wallet is opened by a grant, and this one is not"
+            ),
+            Refusal(status=422, code="unknown_reward", when="the program has no such reward"),
+            Refusal(
+                status=422, code="wrong_amount", when="the reward costs something else, or `custom` has none"
+            ),
+            Refusal(status=422, code="wrong_sources", when="the sources do not sum to the redemption"),
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/redemptions/{redemption_id}",
+        tag="redemptions",
+        name="get_redemption",
+        summary="A redemption and what came back of it",
+        run=show,
+        answer=Redemption,
+        refusals=(no_such("redemption"),),
+    ),
+)

@@ -1,0 +1,104 @@
+"""The OpenAPI document is valid, complete and true."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app.api import OPERATIONS, PREFIX
+from tests.web.api.conftest import DOCUMENT, validator
+
+OPEN_PAGES = {"openapi.json", "docs"}
+CONTRACT = [
+    ("GET", "/program"),
+    ("PUT", "/program"),
+    ("GET", "/customers/{customer_id}"),
+    ("GET", "/customers/{customer_id}/activity"),
+    ("PUT", "/customers/{customer_id}/tier"),
+    ("POST", "/customers/{customer_id}/grants"),
+    ("GET", "/activity"),
+    ("GET", "/orders/{order_id}"),
+    ("GET", "/orders/{order_id}/trace"),
+    ("POST", "/orders/{order_id}/preview"),
+    ("POST", "/redemptions"),
+    ("GET", "/redemptions/{redemption_id}"),
+    ("GET", "/failed"),
+    ("POST", "/failed/{event_id}/retry"),
+]
+CALLS = [(method, path, call) for path, calls in DOCUMENT["paths"].items() for method, call in calls.items()]
+each_call = pytest.mark.parametrize(
+    ("method", "path", "call"), CALLS, ids=[call["operationId"] for *_, call in CALLS]
+)
+
+
+def test_it_is_valid_openapi_3_1() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_it_is_served_to_everyone_without_a_token(client: FlaskClient) -> None:
+    response = client.get(f"{PREFIX}/openapi.json")
+    assert (response.status_code, response.get_json()) == (200, DOCUMENT)
+
+
+def test_it_has_every_call_of_the_contract() -> None:
+    assert {(method.upper(), path) for method, path, _ in CALLS} >= set(CONTRACT)
+
+
+def test_it_has_every_route_that_the_app_has_and_no_other(app: Flask) -> None:
+    routed = {
+        (method, re.sub(r"<([a-z_]+)>", r"{\1}", rule.rule.removeprefix(PREFIX)))
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith(f"{PREFIX}/") and rule.rule.rpartition("/")[2] not in OPEN_PAGES
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert routed == {(method.upper(), path) for method, path, _ in CALLS}
+
+
+@each_call
+def test_every_answer_has_an_example_that_fits_its_schema(method: str, path: str, call: Any) -> None:
+    for answer in call["responses"].values():
+        content = answer["content"]["application/json"]
+        examples = [each["value"] for each in content.get("examples", {}).values()] or [content["example"]]
+        assert examples
+        for example in examples:
+            validator(content["schema"]).validate(example)
+
+
+@each_call
+def test_every_body_has_an_example_that_fits_its_schema(method: str, path: str, call: Any) -> None:
+    for content in call.get("requestBody", {}).get("content", {}).values():
+        validator(content["schema"]).validate(content["example"])
+
+
+@each_call
+def test_every_call_tells_what_a_missing_token_and_too_many_calls_answer(
+    method: str, path: str, call: Any
+) -> None:
+    assert {"401", "422", "429", "503"} <= set(call["responses"])
+    assert call["summary"]
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.body is not None], ids=lambda o: o.name)
+def test_the_example_of_a_body_is_one_that_the_server_takes(operation) -> None:
+    assert operation.body.model_validate(operation.body.EXAMPLE) is not None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
+def test_calls_with_an_effect_and_only_they_take_an_idempotency_key(operation) -> None:
+    call = DOCUMENT["paths"][operation.path][operation.method.lower()]
+    named = {parameter["name"] for parameter in call["parameters"]}
+    assert ("Idempotency-Key" in named) == operation.writes
+    assert not (operation.method == "GET" and operation.writes)
+
+
+def test_the_page_for_people_names_every_call_and_runs_no_script(client: FlaskClient) -> None:
+    response = client.get(f"{PREFIX}/docs")
+    page = response.get_data(as_text=True)
+    assert response.status_code == 200 and response.mimetype == "text/html"
+    assert all(call["operationId"] in page for *_, call in CALLS)
+    assert "<script" not in page and "default-src 'none'" in response.headers["Content-Security-Policy"]
