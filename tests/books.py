@@ -194,7 +194,7 @@ def _customers(connection: Connection, shop_id: int) -> dict[int, Any]:
         ),
         {"shop": shop_id},
     )
-    return {row.customer_id: tuple(row)[1:7] + (str(row.lots),) for row in wallets}
+    return {row.customer_id: (*tuple(row)[1:7], str(row.lots)) for row in wallets}
 
 
 def _orders(connection: Connection, shop_id: int) -> dict[int, Any]:

@@ -73,9 +73,12 @@ class OrderFacts:
         elif isinstance(fact, Transaction):
             self._add_transaction(fact)
         elif isinstance(fact, Edit):
-            self.edits[fact.id] = _least(self.edits.get(fact.id), fact)
+            told = replace(fact, committed_at=min(fact.committed_at, received_at))
+            self.edits[fact.id] = _earlier_edit(self.edits.get(fact.id), told)
         else:
-            self.disputes[fact.id] = _later_dispute(self.disputes.get(fact.id), fact)
+            self.disputes[fact.id] = _join_disputes(
+                self.disputes.get(fact.id), replace(fact, at=min(fact.at, received_at))
+            )
 
     def _add_snapshot(self, new: Snapshot, received_at: datetime) -> None:
         if self.placed is None or _is_younger(self.placed, new):
@@ -165,15 +168,15 @@ def _earlier(a: datetime | None, b: datetime) -> datetime:
     return b if a is None or b < a else a
 
 
-def _least(a: Edit | None, b: Edit) -> Edit:
-    return b if a is None else min(a, b, key=repr)
+def _earlier_edit(a: Edit | None, b: Edit) -> Edit:
+    return b if a is None else min(a, b, key=lambda edit: (edit.committed_at, repr(edit)))
 
 
-def _later_dispute(a: Dispute | None, b: Dispute) -> Dispute:
-    """A finished dispute stands over an open one; otherwise the canonically greater."""
+def _join_disputes(a: Dispute | None, b: Dispute) -> Dispute:
+    """Lost stands over won over open; of the same, the earlier."""
     if a is None:
         return b
-    return max(a, b, key=lambda d: (d.status in ("lost", "won"), repr(d)))
+    return min(a, b, key=lambda d: (d.status != "lost", d.status != "won", d.at, repr(d)))
 
 
 def _is_younger(a: Snapshot, b: Snapshot) -> bool:

@@ -24,6 +24,7 @@ from models.rules.wallet import (
     Posting,
     WalletState,
     fold,
+    is_lot_of_return,
 )
 from tasks.steps import sql
 from tasks.steps.load import World
