@@ -68,7 +68,7 @@ def causes_of(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
     edits = _edit_causes(order, programs)
     causes = sorted([*refunds, *disputes, *edits], key=_order_of_time)
     closing = _closing_refund(order, causes, programs)
-    ending = _ending(order, programs)
+    ending = _ending(order, programs, refunded=closing is not None)
     if ending is not None and (closing is None or ending.at < closing.at):
         return sorted([*causes, ending], key=_order_of_time)
     return [replace(cause, closing=True) if cause is closing else cause for cause in causes]
@@ -218,8 +218,8 @@ def _closing_refund(order: OrderFacts, causes: Sequence[Cause], programs: Sequen
     return None
 
 
-def _ending(order: OrderFacts, programs: Sequence[Program]) -> Cause | None:
-    """The void or cancellation that closes an order, if it does (R27, S7)."""
+def _ending(order: OrderFacts, programs: Sequence[Program], *, refunded: bool) -> Cause | None:
+    """The void or cancellation that closes an order, if it does (R27, S7): of a paid order only what no refund does."""
     newest = order.newest
     assert newest is not None
     voided = newest.financial_status in VOID_STATUSES
@@ -227,7 +227,8 @@ def _ending(order: OrderFacts, programs: Sequence[Program]) -> Cause | None:
         policy = program_at(programs, order.cancelled_at)
         if not order.captured:
             return _end(order, "void" if voided else "cancel", order.cancelled_at, policy)
-        return _end(order, "cancel", order.cancelled_at, policy) if policy.close_cancelled_paid else None
+        closes = policy.close_cancelled_paid and not refunded
+        return _end(order, "cancel", order.cancelled_at, policy) if closes else None
     if not voided or order.captured or (newest.outstanding_minor or 0) > 0:
         return None
     at = order.voided_at or newest.updated_at

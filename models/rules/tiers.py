@@ -85,34 +85,31 @@ def tier_with_history(
     The metric is looked at whenever it may change: at each change, at the end of each day that drops out of a
     window, and at `until`.
     """
-    held, below_since = -1, None
-    for moment in _moments(tiers, changes, zone, until):
+    moments = _moments(tiers, changes, zone, until)
+    reached = []
+    for moment in moments:
         known = [change for change in changes if change.at <= moment]
-        earned = _index(tiers, totals(known, tiers.window, moment.astimezone(zone).date()), currency)
-        held, below_since = _step(tiers, held, below_since, earned, moment, zone)
-    return None if held < 0 else tiers.levels[held].id
+        today = moment.astimezone(zone).date()
+        reached.append(_index(tiers, totals(known, tiers.window, today), currency))
+    for index in range(len(tiers.levels) - 1, -1, -1):
+        if _holds(tiers, index, moments, reached, zone):
+            return tiers.levels[index].id
+    return None
 
 
-def _step(
-    tiers: Tiers, held: int, below_since: datetime | None, earned: int, moment: datetime, zone: ZoneInfo
-) -> tuple[int, datetime | None]:
-    if earned >= held:
-        return earned, None
-    if tiers.downgrade == "immediate":
-        return earned, None
-    if tiers.downgrade == "never":
-        return held, None
-    since = below_since or moment
-    if moment >= _drop_at(tiers, since, zone):
-        return earned, None
-    return held, since
-
-
-def _drop_at(tiers: Tiers, since: datetime, zone: ZoneInfo) -> datetime:
-    """When a fall takes effect: N days later, or at the next 1 January of the shop's own clock."""
+def _holds(
+    tiers: Tiers, index: int, moments: Sequence[datetime], reached: Sequence[int], zone: ZoneInfo
+) -> bool:
+    """Whether a level is held at the last moment: met now, or met once and not dropped yet (each level by itself)."""
+    met = [i for i, highest in enumerate(reached) if highest >= index]
+    if not met:
+        return False
+    if met[-1] == len(moments) - 1 or tiers.downgrade == "never":
+        return True
+    fell_at, now = moments[met[-1] + 1], moments[-1]
     if tiers.downgrade == "grace":
-        return since + timedelta(days=tiers.grace_days)
-    return datetime(since.astimezone(zone).year + 1, 1, 1, tzinfo=zone)
+        return now < fell_at + timedelta(days=tiers.grace_days)
+    return tiers.downgrade == "period_end" and fell_at > _midnight(date(now.astimezone(zone).year, 1, 1), zone)
 
 
 def _moments(tiers: Tiers, changes: Sequence[Change], zone: ZoneInfo, until: datetime) -> list[datetime]:
@@ -120,11 +117,9 @@ def _moments(tiers: Tiers, changes: Sequence[Change], zone: ZoneInfo, until: dat
     days = {change.day for change in changes}
     if tiers.window == "rolling_year":
         found |= {_midnight(day + timedelta(days=ROLLING_DAYS), zone) for day in days}
-    if tiers.window == "calendar_year" or tiers.downgrade == "period_end":
+    if tiers.window == "calendar_year":
         years = range(min(days).year, until.astimezone(zone).year + 1) if days else ()
         found |= {datetime(year + 1, 1, 1, tzinfo=zone) for year in years}
-    if tiers.downgrade == "grace":
-        found |= {moment + timedelta(days=tiers.grace_days) for moment in list(found)}
     return sorted(moment for moment in {*found, until} if moment <= until)
 
 
