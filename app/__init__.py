@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import Engine
 
-from app import errors, ops, receiver
+from app import api, errors, ops, receiver
 from app.inbox import Writer, make_inbox_engine
 from models.session import make_engine
 from models.settings import Settings
@@ -49,6 +49,7 @@ def create_app(settings: Settings) -> Flask:
     errors.register(app)
     app.register_blueprint(webhooks(unwind))
     app.register_blueprint(ops.make_blueprint(unwind.engine, unwind.broker, unwind.registry))
+    api.register(app, unwind.engine, settings, ring=unwind.ringer.ask)
     return app
 
 
@@ -73,4 +74,7 @@ def build(settings: Settings) -> Unwind:
 
 def webhooks(unwind: Unwind) -> Blueprint:
     counter = ops.webhook_counter(unwind.registry)
-    return receiver.make_blueprint(unwind.writer, unwind.settings.webhook_secrets, counter)
+    settings = unwind.settings
+    return receiver.make_blueprint(
+        unwind.writer, settings.webhook_secrets, counter, settings.webhook_max_bytes
+    )

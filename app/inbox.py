@@ -125,6 +125,9 @@ class Writer:
         self._answer_seconds = answer_seconds
         self._queue: SimpleQueue[Ticket | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._connection: Connection | None = (
+            None  # kept between groups: opening and asking costs more than a row
+        )
         self._starting = threading.Lock()
 
     def keep(self, delivery: Delivery) -> Stored:
@@ -150,6 +153,8 @@ class Writer:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
 
     def _run(self) -> None:
         while tickets := self._next_group():
@@ -181,8 +186,7 @@ class Writer:
     def _write(self, group: list[Ticket]) -> None:
         """Commit, answer, ring; in that order. One that the database refuses does not take the others with it."""
         try:
-            with self._engine.begin() as connection:
-                found = store(connection, [ticket.delivery for ticket in group])
+            found = self._commit([ticket.delivery for ticket in group])
         except DBAPIError as error:
             if len(group) == 1 or isinstance(error, OperationalError):
                 raise
@@ -193,6 +197,31 @@ class Writer:
         self._ring(
             [ring_for(t.delivery, stored) for t, stored in zip(group, found, strict=True) if stored.waiting]
         )
+
+    def _commit(self, deliveries: Sequence[Delivery]) -> list[Stored]:
+        """Store in one transaction. A kept connection that died while nobody wrote is replaced, once.
+
+        Again is harmless even when the first commit's fate is unknown: what it kept is then seen as a repeat.
+        """
+        kept = self._connection is not None
+        try:
+            return self._commit_once(deliveries)
+        except OperationalError as error:
+            if not (kept and error.connection_invalidated):
+                raise
+            return self._commit_once(deliveries)
+
+    def _commit_once(self, deliveries: Sequence[Delivery]) -> list[Stored]:
+        connection = self._connection or self._engine.connect()
+        self._connection = None
+        try:
+            with connection.begin():
+                found = store(connection, deliveries)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return found
 
     def _write_one_by_one(self, group: list[Ticket]) -> None:
         for ticket in group:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
 from prometheus_client import Counter
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
 
 from app.inbox import Delivery, Writer
 from app.signature import is_signed
@@ -52,14 +53,14 @@ TOO_LARGE = Answer(413, "too_large")
 UNAVAILABLE = Answer(503, "try_again", **{"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter) -> Blueprint:
+def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter, max_bytes: int) -> Blueprint:
     """The receiver, counting each answer by topic in `webhooks`."""
     receiver = Blueprint("receiver", __name__)
 
     @receiver.post("/webhooks")
     def webhook() -> Response:
         environ = request.environ
-        answer = receive(environ, writer, secrets)
+        answer = receive(environ, writer, secrets, max_bytes)
         topic = label_of(header(environ, "TOPIC") or "") if answer is not REFUSED else "other"
         webhooks.labels(topic, answer.said).inc()
         return answer.response()
@@ -67,11 +68,10 @@ def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter) 
     return receiver
 
 
-def receive(environ: Mapping[str, str], writer: Writer, secrets: Sequence[bytes]) -> Answer:
+def receive(environ: Mapping[str, Any], writer: Writer, secrets: Sequence[bytes], max_bytes: int) -> Answer:
     """What to answer. Nothing is read from the headers before the body is known to be Shopify's."""
-    try:
-        body = whole_body()
-    except RequestEntityTooLarge:
+    body = whole_body(environ, max_bytes)
+    if body is None:
         return refuse(TOO_LARGE)
     if not is_signed(body, secrets, header(environ, "HMAC_SHA256")):
         return refuse(REFUSED)
@@ -82,13 +82,23 @@ def receive(environ: Mapping[str, str], writer: Writer, secrets: Sequence[bytes]
     return STORED if stored.new else SEEN
 
 
-def whole_body() -> bytes:
-    """The raw bytes. Raises RequestEntityTooLarge, also for a body in chunks, which werkzeug would cut at the limit."""
-    body = request.get_data(cache=False, parse_form_data=False)
-    cut = request.content_length is None and len(body) == request.max_content_length
-    if cut and request.environ["wsgi.input"].read(1):
-        raise RequestEntityTooLarge
-    return body
+def whole_body(environ: Mapping[str, Any], max_bytes: int) -> bytes | None:
+    """The raw bytes, with a length or in chunks; None when there are more than `max_bytes`.
+
+    Read in as few calls as there can be, since each lets another thread in between; and not through werkzeug, which
+    cuts a body in chunks at its limit instead of refusing it.
+    """
+    length = get_content_length(environ)
+    if length is None and not environ.get("wsgi.input_terminated"):
+        return b""  # such a server does not say where the body ends
+    wanted = max_bytes + 1 if length is None else length
+    if wanted > max_bytes + 1:
+        return None
+    read = environ["wsgi.input"].read
+    body: bytes = read(wanted)
+    while body and len(body) < wanted and (more := read(wanted - len(body))):
+        body += more
+    return body if len(body) <= max_bytes else None
 
 
 def refuse(answer: Answer) -> Answer:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from tasks.runtime import runtime
-
-try:  # until it is there
-    from tasks.steps.clock import mature
-except ImportError:
-    mature = None
+from tasks.steps.clock import mature
 
 
 @shared_task(name="clock.mature")

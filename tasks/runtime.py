@@ -19,12 +19,8 @@ from sqlalchemy.exc import OperationalError
 from models.errors import Later
 from models.session import make_engine
 from models.settings import Settings, load_settings
+from tasks.steps.drain import drain
 from tasks.steps.work import LIMIT, process
-
-try:  # until it is there
-    from tasks.steps.drain import drain
-except ImportError:
-    drain = None
 
 USUAL_BROKER = "redis://127.0.0.1:6379/0"
 USUAL_DATABASE = "postgresql://127.0.0.1/unwind"

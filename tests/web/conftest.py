@@ -24,7 +24,7 @@ def settings(database_url: str, redis_url: str) -> Settings:
         database_url=database_url,
         redis_url=redis_url,
         shopify_api_secret=(SecretStr(SECRET), SecretStr(RETIRING)),
-        token_encryption_keys=(),
+        webhook_max_bytes=100_000,
     )
 
 
