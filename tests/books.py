@@ -102,7 +102,9 @@ class Books:
             lock_wallets(world, customers)
             for customer, level in self.world.pins.items():
                 connection.execute(
-                    text("update wallets set pinned_tier = :level where shop_id = :shop and customer_id = :id"),
+                    text(
+                        "update wallets set pinned_tier = :level where shop_id = :shop and customer_id = :id"
+                    ),
                     {"level": level, "shop": self.shop_id, "id": customer},
                 )
             settle_clock(world, customers)
@@ -199,12 +201,16 @@ def _customers(connection: Connection, shop_id: int) -> dict[int, Any]:
 
 def _orders(connection: Connection, shop_id: int) -> dict[int, Any]:
     orders = connection.execute(
-        text("select order_id, status, refunded_minor from orders where shop_id = :shop and status <> 'unknown'"),
+        text(
+            "select order_id, status, refunded_minor from orders where shop_id = :shop and status <> 'unknown'"
+        ),
         {"shop": shop_id},
     )
     awards: dict[int, dict[str, Any]] = {}
     for row in connection.execute(
-        text("select order_id, target, amount, reversed, reduced, debited, shortfall from awards where shop_id = :shop"),
+        text(
+            "select order_id, target, amount, reversed, reduced, debited, shortfall from awards where shop_id = :shop"
+        ),
         {"shop": shop_id},
     ):
         awards.setdefault(row.order_id, {})[row.target] = tuple(row)[2:]
@@ -214,7 +220,12 @@ def _orders(connection: Connection, shop_id: int) -> dict[int, Any]:
     ):
         values.setdefault(row.order_id, {})[row.refund_id] = row.value_minor
     return {
-        row.order_id: (row.status, row.refunded_minor, awards.get(row.order_id, {}), values.get(row.order_id, {}))
+        row.order_id: (
+            row.status,
+            row.refunded_minor,
+            awards.get(row.order_id, {}),
+            values.get(row.order_id, {}),
+        )
         for row in orders
     }
 
@@ -233,7 +244,15 @@ def expected(state: State) -> dict[str, Any]:
     """The oracle's word in the same shape."""
     return {
         "customers": {
-            id: (c.balance, c.pending, c.debt, c.tier, c.spend["lifetime"], c.orders_count, _lots(c.by_expiry))
+            id: (
+                c.balance,
+                c.pending,
+                c.debt,
+                c.tier,
+                c.spend["lifetime"],
+                c.orders_count,
+                _lots(c.by_expiry),
+            )
             for id, c in sorted(state.customers.items())
         },
         "orders": {

@@ -179,7 +179,7 @@ def _dispute_value(amount_minor: int, currency: str, order: OrderFacts) -> int:
 
 
 def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
-    causes = []
+    causes, shares = [], earning_shares(order, programs)
     for line in edited_lines(order):
         units = removed_units(line, order)
         if units == 0 or line.quantity == 0:
@@ -188,7 +188,7 @@ def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
         if at is None:
             assert order.newest is not None
             at = order.newest.updated_at
-        value = floor(removed_value(line, order))
+        value = floor(removed_value(line, order) * shares.get(line.id, Fraction(1)))
         causes.append(
             Cause(
                 key=f"edit:{line.id}",

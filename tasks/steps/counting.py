@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import text
 
 from models.rules.awards import added_lines, earning_shares, line_value
-from models.rules.causes import removed_value
 from models.rules.plan import OrderPlan
 from models.rules.program import Program, program_at
 from models.rules.tiers import Change, Totals, level_of, tier_with_history, window_start
@@ -40,14 +39,12 @@ def counted_of(plan: OrderPlan, programs: Sequence[Program]) -> dict[str, Any]:
     program = program_at(programs, order.paid_at)
     if placed.test and not program.include_test_orders:
         return {}
-    changes = sorted([*_gains(plan, programs, order.paid_at), *_losses(plan, programs, order.paid_at)])
-    standing, closed, out = 0, False, []
-    for at, sort, spend, count, points in changes:
-        loss = standing if count < 0 else min(-spend, standing) if spend < 0 else 0
-        change = -loss if sort else (0 if closed else spend)
-        closed = closed or count < 0
-        standing += change
-        out.append([at.isoformat(), change, count, points])
+    changes = sorted([*_gains(plan, programs, order.paid_at), *_losses(plan, order.paid_at)])
+    net, standing, closed, out = 0, 0, False, []
+    for at, _, spend, count, points in changes:
+        net, closed = net + spend, closed or count < 0
+        before, standing = standing, 0 if closed else max(net, 0)
+        out.append([at.isoformat(), standing - before, count, points])
     return {
         "customer": order.customer_id,
         "day": placed.placed_at.astimezone(program.time_zone).date().isoformat(),
@@ -73,17 +70,12 @@ def _gains(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> l
     return gains
 
 
-def _losses(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> list[Loose]:
+def _losses(plan: OrderPlan, paid_at: datetime) -> list[Loose]:
     """Each cause takes its money and its points; closing takes the rest of the spend and the count, once (R25)."""
-    shares = earning_shares(plan.order, programs)
     losses: list[Loose] = []
     for cause in plan.causes:
         points = sum(claim.amount for claim in plan.claims if claim.cause is cause)
-        value = cause.value
-        if cause.removed is not None and cause.removed[0].id in shares:
-            line = cause.removed[0]
-            value = floor(removed_value(line, plan.order) * shares[line.id])
-        losses.append((max(cause.at, paid_at), 1, -value, -1 if cause.closing else 0, -points))
+        losses.append((max(cause.at, paid_at), 1, -cause.value, -1 if cause.closing else 0, -points))
     return losses
 
 

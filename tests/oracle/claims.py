@@ -362,7 +362,7 @@ class Facts:
                 causes.append(Cause(f"dispute:{id}", "dispute", id, at, self.shop_money(fact.amount_minor, fact.currency)))
         gives_back = sorted(causes, key=lambda c: c.order)
         for line, units, at in self.removed:
-            causes.append(Cause(f"edit:{line.id}", "edit", line.id, at, self.removed_value(line, units, "total"), line_id=line.id, units=units))
+            causes.append(Cause(f"edit:{line.id}", "edit", line.id, at, floor(Fraction(line_value(line, "total", self.newest.taxes_included) * units, line.quantity) * self.new_money.get(line.id, 1)), line_id=line.id, units=units))
         self.flags: tuple[str, ...] = ()
         by_refund = self._closing_refund(gives_back)
         by_state = self._closing_state(by_refund)

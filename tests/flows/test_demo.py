@@ -1,0 +1,125 @@
+"""`unwind demo` as its user runs it: a process of its own, embedded parts, nothing set in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_SECONDS = 240
+
+
+def environment() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
+    return {**ours, "PYTHONPATH": str(ROOT)}
+
+
+def command(data: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "app.cli", "demo", "--data", str(data), *options]
+
+
+def test_a_demo_ends_well_only_because_every_check_held(tmp_path: Path) -> None:
+    options = ("--once", "--json", "--orders", "30", "--refunds", "40", "--seed", "3")
+    done = subprocess.run(
+        command(tmp_path / "data", *options),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    assert [check for check in document["checks"] if not check["held"]] == []
+    assert document["held"]
+    assert done.returncode == 0
+    assert len(document["refunds"]) == 40
+    assert any(refund["reversed"] > 0 for refund in document["refunds"])
+    assert any(refund["returned"] > 0 for refund in document["refunds"])
+
+
+class Running:
+    """A demo that stays up, and what it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def waits_for(self, pattern: str) -> re.Match[str]:
+        until = time.monotonic() + LONGEST_SECONDS
+        while time.monotonic() < until:
+            found = next((m for line in list(self.lines) if (m := re.search(pattern, line))), None)
+            if found:
+                return found
+            assert self.process.poll() is None, self.lines
+            time.sleep(0.1)
+        raise AssertionError(self.lines)
+
+
+@contextmanager
+def demo_that_stays_up(tmp_path: Path) -> Iterator[Running]:
+    with subprocess.Popen(
+        command(tmp_path / "data", "--orders", "3", "--refunds", "3"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        running = Running(process)
+        try:
+            yield running
+        finally:
+            process.terminate()
+            process.wait(60)
+            running.reader.join()
+
+
+def test_a_demo_stays_up_takes_refunds_made_by_hand_and_ends_when_asked(tmp_path: Path) -> None:
+    with demo_that_stays_up(tmp_path) as demo:
+        demo.waits_for("Ctrl-C ends it")
+        store = demo.waits_for(r"pretend store: (\S+)/$")[1]
+        api, token = demo.waits_for(r"JSON API: +(\S+) .* Bearer (\S+)").groups()
+        kept = next(
+            order
+            for order in requests.get(f"{store}/control/orders", timeout=5).json()["orders"]
+            if order["financial_status"] in ("paid", "partially_refunded")
+        )
+        refund = requests.post(f"{store}/control/orders/{kept['id']}/refunds", json={}, timeout=5)
+        assert refund.status_code == 201, refund.text
+        assert_fully_refunded(f"{api}/orders/{kept['id']}", token)
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.wait(60) == 0
+    with pytest.raises(requests.ConnectionError):
+        requests.get(api, timeout=1)
+
+
+def assert_fully_refunded(url: str, token: str) -> None:
+    until = time.monotonic() + 20
+    while True:
+        order = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=5).json()
+        if order["status"] == "fully_refunded" or time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    assert order["status"] == "fully_refunded"
+    assert all(award["reversed"] == award["amount"] for award in order["awards"])
