@@ -19,9 +19,11 @@ UNPROCESSABLE = frozenset(
         "unknown_customer",
         "unknown_reward",
         "unknown_tier",
-        "invalid_amount",
-        "invalid_sources",
-        "invalid_lines",
+        "unknown_line",
+        "wrong_amount",
+        "wrong_quantity",
+        "wrong_sources",
+        "expires_in_the_past",
     }
 )
 

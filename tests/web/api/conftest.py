@@ -7,17 +7,26 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 from werkzeug.test import TestResponse
 
 from app.api import OPERATIONS, PREFIX, openapi
+from models.rules.facts import Adjustment, Fact, Line, Refund, ReturnedLine, Snapshot, Transaction
+from models.tables import InboxEvent
 from tasks.steps import shops, tokens
+from tasks.steps.drain import drain
+from tasks.steps.load import open_world
+from tasks.steps.settle import Told, settle
 
+CUSTOMER = 7001
+PLACED = datetime.now(UTC).replace(microsecond=0) - timedelta(days=5)
+REFUNDED = PLACED + timedelta(days=2)
 DOCUMENT = openapi.document_of(OPERATIONS, prefix=PREFIX)
 
 
@@ -106,3 +115,95 @@ def api(new_caller: NewCaller) -> Caller:
 def other(new_caller: NewCaller) -> Caller:
     """The holder of a token of another shop."""
     return new_caller()
+
+
+class Store:
+    """Tells the books of orders and refunds, as the tasks do once they have read the webhooks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def place(
+        self,
+        caller: Caller,
+        order_id: int,
+        *,
+        customer: int | None = CUSTOMER,
+        total_minor: int = 10_000,
+        code: str | None = None,
+        status: str = "paid",
+        at: datetime = PLACED,
+        currency: str = "EUR",
+    ) -> None:
+        """An order of one line of two units; `code` takes 5.00 off it."""
+        shares = ((code.casefold(), 500),) if code else ()
+        line = Line(
+            id=order_id * 10, quantity=2, current_quantity=2, net_minor=total_minor, code_discounts=shares
+        )
+        snapshot = Snapshot(
+            order_id=order_id,
+            name=f"#{order_id}",
+            placed_at=at,
+            updated_at=at,
+            currency=currency,
+            presentment_currency=currency,
+            total_minor=total_minor,
+            subtotal_minor=total_minor,
+            presentment_total_minor=total_minor,
+            outstanding_minor=0,
+            financial_status=status,
+            cancelled_at=None,
+            customer_id=customer,
+            test=False,
+            taxes_included=False,
+            lines=(line,),
+            codes=tuple(name for name, _ in shares),
+        )
+        self.tell(caller, snapshot)
+
+    def refund(self, caller: Caller, order_id: int, refund_id: int, minor: int, *, units: int = 0) -> None:
+        """Money back: `units` of the order's line, or just the amount."""
+        lines = (ReturnedLine(line_id=order_id * 10, quantity=units, subtotal_minor=minor, tax_minor=0),)
+        adjustment = Adjustment(amount_minor=-minor, tax_minor=0, shipping=False)
+        record = Refund(
+            id=refund_id,
+            order_id=order_id,
+            created_at=REFUNDED,
+            lines=lines if units else (),
+            shipping_minor=0,
+            adjustments=() if units else (adjustment,),
+            transaction_ids=(refund_id,),
+        )
+        money = Transaction(
+            id=refund_id,
+            order_id=order_id,
+            kind="refund",
+            status="success",
+            amount_minor=minor,
+            currency="EUR",
+            shop_amount_minor=minor,
+            at=REFUNDED,
+            refund_id=refund_id,
+        )
+        self.tell(caller, record, money)
+
+    def tell(self, caller: Caller, *facts: Fact) -> None:
+        now = datetime.now(UTC)
+        with self.engine.begin() as connection:
+            world = open_world(connection, shops.by_id(connection, caller.shop_id), now)
+            settle(world, [Told(fact=fact, received_at=now, cause="inbox:1") for fact in facts])
+
+    def receive(self, caller: Caller, topic: str, body: bytes, *, id: str | None = None) -> int:
+        """Put a delivery into the inbox, as the receiver does."""
+        row = {"shop_domain": caller.domain, "topic": topic, "webhook_id": id, "body": body}
+        with self.engine.begin() as connection:
+            return connection.execute(insert(InboxEvent).values(row).returning(InboxEvent.id)).scalar_one()
+
+    def work(self, caller: Caller) -> None:
+        """Work off the shop's inbox."""
+        drain(self.engine, caller.domain)
+
+
+@pytest.fixture
+def store(engine: Engine) -> Store:
+    return Store(engine)
