@@ -199,8 +199,9 @@ class Race:
     def take(self, between=lambda: None):
         with self.engine.begin() as connection:
             done = connection.execute(TAKE, {"domain": self.domain}).rowcount
+        left = self.left()
         between()
-        return Batch(done=done)
+        return Batch(done=done, left=left)
 
     def answer(self, between=lambda: None):
         if self.early:
