@@ -84,7 +84,12 @@ def work_off(
 
 
 def process(
-    shop: str, *, take: Callable[[], Drained], broker: Redis, ring_again: Callable[[], object]
+    shop: str,
+    *,
+    take: Callable[[], Drained],
+    broker: Redis,
+    ring_again: Callable[[], object],
+    budget_seconds: float = BUDGET_SECONDS,
 ) -> str:
     """Answer the shop's bell, work off its events, ring again when the time was up. Returns what came of it, in words.
 
@@ -93,10 +98,8 @@ def process(
     try:
         bell.answer(broker, shop)
     except RedisError:
-        log.warning(
-            "bell_left_ringing"
-        )  # it fades by itself; what it keeps from ringing, the sweep rings for
-    worked = work_off(take)
+        log.warning("bell_left_ringing")  # it fades by itself, and the sweep rings for what it hid
+    worked = work_off(take, budget_seconds=budget_seconds)
     if worked.unfinished and bell.try_ring(broker, [shop]):
         ring_again()
     return str(worked)
