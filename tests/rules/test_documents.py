@@ -1,0 +1,40 @@
+"""The documents are true: every reason code, command and setting stands where people look for it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+from app.cli import COMMANDS
+from models.settings import Settings
+from tasks.steps.trace import RULE_OF
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_reason_code_is_explained_under_its_rule() -> None:
+    listed = dict(re.findall(r"^\| `([A-Z_]+)` \| ([RS]\d+) \|", (ROOT / "docs/rules.md").read_text(), re.M))
+    assert listed == RULE_OF
+
+
+def test_every_reason_code_of_the_rules_can_be_traced() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "models/rules").glob("*.py"))
+    codes = set(re.findall(r'^([A-Z_]+) = "\1"$', sources, re.M))
+    assert codes == set(RULE_OF)
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"unwind {name}" not in readme] == []
+
+
+def test_every_setting_stands_in_the_example_environment() -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert [name for name in Settings.model_fields if name.upper() not in example] == []
+
+
+def test_every_command_listed_can_be_loaded() -> None:
+    for target in COMMANDS.values():
+        module, name = target.split(":")
+        assert callable(getattr(importlib.import_module(module), name)), target
