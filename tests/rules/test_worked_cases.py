@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
 from models.rules.plan import Redemption
 from models.rules.wallet import RETURN, Event
+from tests.books import Step, open_books, play, state_of
+from tests.flows.arrivals import every_arrival
+from tests.oracle.worlds import Delivery, World
 from tests.rules.build import (
     CUSTOMER,
+    LATER,
     ORDER,
     OTHER,
+    Told,
     claims,
     day,
     decided,
+    flat,
     grant,
     line,
     order,
@@ -24,6 +32,7 @@ from tests.rules.build import (
     refund,
     result,
     returned,
+    settings,
     spend,
     wallet,
 )
@@ -197,3 +206,107 @@ def test_each_worked_case_comes_out_as_written(case: Case) -> None:
     """R0-R8, R12-R14, R19-R22, R28: the cases of the rules that arrival does not change."""
     outcome = come_of(case)
     assert {name: outcome[name] for name in case.expected} == case.expected
+
+
+# -- the cases that are about arrival, on the real books ----------------------------------------------
+
+
+def told_at(at: datetime, *facts: Told) -> Delivery:
+    return Delivery(at, "told", tuple(flat(facts)))
+
+
+def world_of(steps: list[Step], *, points: int = 1) -> World:
+    world = World(program=[(None, settings(points=points))], now=LATER)
+    world.deliveries = [step for step in steps if isinstance(step, Delivery)]
+    world.redemptions = [step for step in steps if isinstance(step, dict)]
+    return world
+
+
+def spent(id: int, amount: int, *, at: datetime) -> dict[str, Any]:
+    """A redemption as the helpers of the books take it."""
+    known = {
+        "reward_id": "5-off",
+        "kind": "amount_discount",
+        "code": f"spent-{id}",
+        "members": {CUSTOMER: amount},
+    }
+    return {"id": id, "amount": amount, "at": at, "reactivations": 0, "reactivation_failed": False, **known}
+
+
+ARRIVALS: dict[str, tuple[list[Step], int, tuple[int, int, int]]] = {
+    # steps, points for a dollar, and the balance, the debited and the short of the refunded order's award
+    "case 12: a refund delivered five times, before and after its order": (
+        [
+            told_at(day(1), order(10_000, financial_status="pending")),
+            told_at(day(2), order(10_000, updated_at=day(2))),
+            *[told_at(day(3), refund(1, 2_000, at=day(3)))] * 5,
+        ],
+        1,
+        (80, 20, 0),
+    ),
+    "case 15: the refund of a spent award arrives after another award": (
+        [
+            told_at(day(1), order(10_000)),
+            spent(7, 100, at=day(2)),
+            told_at(day(5), refund(1, 10_000, at=day(3))),
+            told_at(day(4), order(10_000, order_id=SECOND, at=day(4))),
+        ],
+        1,
+        (100, 0, 100),
+    ),
+    "case 16: an award of day 2 arrives after the refund of day 4": (
+        [
+            told_at(day(1), order(10_000)),
+            spent(7, 100, at=day(3)),
+            told_at(day(4), refund(1, 10_000, at=day(4))),
+            told_at(day(6), order(10_000, order_id=SECOND, at=day(2))),
+        ],
+        1,
+        (0, 100, 0),
+    ),
+    "case 17: the refund of day 2 arrives after the spending of day 3": (
+        [
+            told_at(day(1), order(10_000)),
+            spent(7, 300, at=day(3)),
+            told_at(day(4), refund(1, 8_000, at=day(2))),
+            told_at(day(5), order(1_000, order_id=SECOND, at=day(5))),
+        ],
+        5,
+        (50, 400, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", ARRIVALS)
+def test_each_worked_case_of_arrival_ends_as_written_in_every_order(engine: Engine, words: str) -> None:
+    """R0, R7, R28: cases 12, 15, 16 and 17, in every order of arrival that differs."""
+    steps, points, expected = ARRIVALS[words]
+    world = world_of(steps, points=points)
+    finals = every_arrival(engine, world, steps, now=LATER)
+    print(finals)
+    assert len(finals.states) == 1
+    assert come_to(finals.one) == expected
+
+
+@pytest.mark.parametrize("words", ARRIVALS)
+def test_each_worked_case_of_arrival_ends_as_written_when_days_pass_between(
+    engine: Engine, words: str
+) -> None:
+    """R0: the clock stands at the day on which each step arrives, as it did in life."""
+    steps, points, expected = ARRIVALS[words]
+    books = open_books(engine, world_of(steps, points=points))
+    for step in sorted(steps, key=arrived):
+        play(books, [step], now=arrived(step))
+    books.pass_time(now=LATER)
+    assert come_to(state_of(books)) == expected
+
+
+def arrived(step: Step) -> datetime:
+    return step.received_at if isinstance(step, Delivery) else step["at"]
+
+
+def come_to(state: dict[str, Any]) -> tuple[int, int, int]:
+    """The balance, and what was debited and short of the refunded order's award."""
+    _, _, awards, _ = state["orders"][ORDER]
+    _, _, _, debited, short = awards["place-order"]
+    return state["customers"][CUSTOMER][0], debited, short
