@@ -9,10 +9,12 @@ from typing import Any
 
 from flask import Request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.errors import InvalidRequest, NotJson, UnsupportedMediaType, from_pydantic
 from app.api.fields import read_id
 from app.api.operation import Operation
+from app.receiver import whole_body
 from models.errors import NotFound
 
 BODY_MAX_BYTES = 1024 * 1024  # a hundred times the largest program; webhooks have a limit of their own
@@ -34,10 +36,11 @@ def ids_of(arguments: Mapping[str, str]) -> dict[str, int]:
 
 def document_of(request: Request, operation: Operation) -> Any:
     """The JSON body, {} where none is needed and none came. Decimals are exact."""
-    request.max_content_length = BODY_MAX_BYTES
     if operation.body is None:
         return {}
-    raw = request.get_data(cache=False)
+    raw = whole_body(request.environ, BODY_MAX_BYTES)
+    if raw is None:
+        raise RequestEntityTooLarge
     if not raw and not operation.body_required:
         return {}
     if request.mimetype != "application/json":

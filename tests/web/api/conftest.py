@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 from sqlalchemy import Engine, insert
 from werkzeug.test import TestResponse
 
+from app import create_app
 from app.api import OPERATIONS, PREFIX, openapi
 from models.rules.facts import Adjustment, Fact, Line, Refund, ReturnedLine, Snapshot, Transaction
+from models.settings import Settings
 from models.tables import InboxEvent
 from tasks.steps import shops, tokens
 from tasks.steps.drain import drain
@@ -91,6 +95,19 @@ def validator(schema: dict[str, Any]) -> Draft202012Validator:
 
 
 NewCaller = Callable[[], Caller]
+
+
+@pytest.fixture(scope="module")
+def app(database_url: str, redis_server: str) -> Iterator[Flask]:
+    """One application for all of a module's tests: each has a shop, a token and a limit of its own."""
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_server,
+        shopify_api_secret=(SecretStr("a secret of the tests"),),
+    )
+    app = create_app(settings)
+    yield app
+    app.extensions["unwind"].close()
 
 
 @pytest.fixture
