@@ -9,6 +9,7 @@ UnwindError
     |-- UnknownShop
     |-- UnknownTopic
     |-- MissingWebhookId
+    |-- AttemptsExhausted   each try killed the worker
     |-- InvalidSetting      a setting or a program that cannot be
     |-- NotFound            the caller named something this shop does not have
     |-- Refused             the caller asked for something the rules forbid
@@ -74,6 +75,16 @@ class MissingWebhookId(Never):
 
     def __init__(self) -> None:
         super().__init__("the delivery had no webhook id header, so repeats of it could not be told apart")
+
+
+class AttemptsExhausted(Never):
+    """Every try of an event ended without a word: the process that worked on it died."""
+
+    code = "attempts_exhausted"
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"{attempts} tries ended without a word; look at the worker's log, then retry the event")
+        self.attempts = attempts
 
 
 class InvalidSetting(Never):

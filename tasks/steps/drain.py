@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from models.errors import MissingWebhookId, Never, UnknownShop, UnknownTopic, Unparseable
+from models.errors import AttemptsExhausted, MissingWebhookId, Never, UnknownShop, UnknownTopic, Unparseable
 from models.rules.facts import Fact
 from tasks.steps import sql
 from tasks.steps.load import ShopRow, World, open_world
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 BATCH = 50  # enough to share the reads and writes, few enough to do again when one fails
 ATTEMPTS_MAX = 8
 BACKOFF_SECONDS_MAX = 600
+SUSPECT_ATTEMPTS = 2  # tries that ended without a word: from then on an event is tried alone
 
 # Topics that are kept on record and need nothing done to a wallet yet.
 KEPT_TOPICS = frozenset(
@@ -43,11 +44,20 @@ KEPT_TOPICS = frozenset(
 )
 KEPT_PREFIXES = ("returns/",)
 
+WAITING = "shop_domain = :domain and state = 'pending' and not_before <= :now"
+TAKE = text(
+    f"with ready as (select id from inbox where {WAITING} and attempts < :suspect"
+    "  order by id limit :limit for update skip locked),"
+    f" alone as (select id from inbox where {WAITING} and attempts >= :suspect and not exists (select 1 from ready)"
+    "  order by id limit 1 for update skip locked)"
+    " update inbox i set attempts = attempts + 1 from (table ready union all table alone) taken"
+    " where i.id = taken.id returning i.id"
+)
 CLAIM = text(
     "select id, topic, webhook_id, body, received_at, attempts from inbox"
-    " where shop_domain = :domain and state = 'pending' and not_before <= :now"
-    " order by id limit :limit for update skip locked"
+    " where id = any(:ids) and state = 'pending' order by id for update skip locked"
 )
+UNTRIED = text("update inbox set attempts = attempts - 1 where id = any(:ids) and state = 'pending'")
 LEFT = text(
     "select count(*) from (select 1 from inbox where shop_domain = :domain and state = 'pending'"
     " and not_before <= :now limit 1000) waiting"
@@ -90,23 +100,45 @@ def drain(
     was written, and every event is still pending.
     """
     now = now or datetime.now(UTC)
-    with engine.begin() as connection:
-        rows = connection.execute(CLAIM, {"domain": domain, "now": now, "limit": limit}).all()
-        works = [Work(row) for row in rows]
-        shop = find(connection, domain)
-        for work in works:
-            _read(work, shop, domain)
-        if shop is not None:
-            _settle(connection, shop, [work for work in works if work.facts], now)
-        _mark(connection, works, max_attempts, now)
-        left = connection.execute(LEFT, {"domain": domain, "now": now}).scalar_one()
+    ids = _take(engine, domain, limit, now)
+    try:
+        with engine.begin() as connection:
+            works = [Work(row) for row in connection.execute(CLAIM, {"ids": ids}).all()]
+            shop = find(connection, domain)
+            for work in works:
+                _read(work, shop, domain, max_attempts)
+            if shop is not None:
+                _settle(connection, shop, [work for work in works if work.facts], now)
+            _mark(connection, works, max_attempts, now)
+            left = connection.execute(LEFT, {"domain": domain, "now": now}).scalar_one()
+    except DBAPIError:
+        _give_back(engine, ids)
+        raise
     return _summed(works, max_attempts, left)
 
 
-def _read(work: Work, shop: ShopRow | None, domain: str) -> None:
+def _take(engine: Engine, domain: str, limit: int, now: datetime) -> list[int]:
+    """Count the try before it is made, so that an event whose work kills the process is known, and in the end parked."""
+    key = {"domain": domain, "now": now, "limit": limit, "suspect": SUSPECT_ATTEMPTS}
+    with engine.begin() as connection:
+        return sorted(connection.execute(TAKE, key).scalars())
+
+
+def _give_back(engine: Engine, ids: Sequence[int]) -> None:
+    """The database's own trouble is no event's fault."""
+    try:
+        with engine.begin() as connection:
+            connection.execute(UNTRIED, {"ids": list(ids)})
+    except DBAPIError:
+        log.warning("attempts_not_given_back", events=len(ids))
+
+
+def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> None:
     """Parse an event, or say why it cannot be: never an exception."""
     row = work.row
     try:
+        if row.attempts > max_attempts:
+            raise AttemptsExhausted(row.attempts - 1)
         if shop is None:
             raise UnknownShop(domain)
         if row.webhook_id is None:
@@ -172,11 +204,10 @@ def _mark(connection: Connection, works: Sequence[Work], max_attempts: int, now:
 
 def _failure(work: Work, max_attempts: int, now: datetime) -> dict[str, Any]:
     """`Never` is parked at once; anything else after so many tries, each later than the last."""
-    attempts = work.row.attempts + 1
+    attempts = work.row.attempts
     wait = min(BACKOFF_SECONDS_MAX, 2**attempts)
     return {
         "state": "failed" if _is_final(work, max_attempts) else "pending",
-        "attempts": attempts,
         "error_code": getattr(work.error, "code", "internal"),
         "error": _safe_message(work.error),
         "not_before": datetime.fromtimestamp(now.timestamp() + wait, UTC),
@@ -184,7 +215,7 @@ def _failure(work: Work, max_attempts: int, now: datetime) -> dict[str, Any]:
 
 
 def _is_final(work: Work, max_attempts: int) -> bool:
-    return isinstance(work.error, Never) or work.row.attempts + 1 >= max_attempts
+    return isinstance(work.error, Never) or work.row.attempts >= max_attempts
 
 
 def _safe_message(error: Exception | None) -> str:
