@@ -46,19 +46,17 @@ def configure(settings: Settings) -> None:
 
 
 def formatter(settings: Settings) -> logging.Formatter:
-    as_text: Processor = (
-        structlog.processors.JSONRenderer()
+    """An error is shown with its place; the local variables, which may hold anything, never are."""
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    as_text: tuple[Processor, ...] = (
+        (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else (console,)
     )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=SHARED,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,  # the place of an error; local variables are never shown
-            as_text,
-        ],
-    )
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=[remove_meta, *as_text])
 
 
 def listen_to_celery() -> None:

@@ -58,6 +58,15 @@ def get(connection: Connection, shop_domain: str | None, event_id: int) -> dict[
     return shown(row)
 
 
+def body(connection: Connection, event_id: int) -> bytes:
+    """A parked event's body as it came, for those who may see personal data. Raises NotFound."""
+    query = select(InboxEvent.body).where(InboxEvent.id == event_id, InboxEvent.state == "failed")
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        raise NotFound("failed event", event_id)
+    return bytes(found)
+
+
 def retry(connection: Connection, shop_domain: str | None, event_id: int) -> dict[str, Any]:
     """Put a parked event back in the queue, as if it had just come. Raises NotFound, Refused (`not_failed`).
 

@@ -36,6 +36,20 @@ def app(settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
+def app_with(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """The application with other settings: app_with(redis_url=...)."""
+    made: list[Flask] = []
+
+    def app_with(**other: object) -> Flask:
+        made.append(create_app(settings.model_copy(update=other)))
+        return made[-1]
+
+    yield app_with
+    for app in made:
+        app.extensions["unwind"].close()
+
+
+@pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
 

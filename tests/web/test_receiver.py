@@ -158,14 +158,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def app_without(what, settings):
-    gone = f"127.0.0.1:{free_port()}"
-    address = (
-        {"database_url": f"postgresql://{gone}/unwind"}
-        if what == "database"
-        else {"redis_url": f"redis://{gone}/0"}
-    )
-    return create_app(settings.model_copy(update=address))
+@pytest.fixture
+def app_without(app_with):
+    def app_without(what):
+        gone = f"127.0.0.1:{free_port()}"
+        addresses = {
+            "database": {"database_url": f"postgresql://{gone}/x"},
+            "broker": {"redis_url": f"redis://{gone}/0"},
+        }
+        return app_with(**addresses[what])
+
+    return app_without
 
 
 def posted(app, domain, id=""):
@@ -178,22 +181,35 @@ def posted(app, domain, id=""):
     return app.test_client().post("/webhooks", data=b"{}", headers=headers)
 
 
-def test_without_a_database_shopify_is_asked_to_send_again(settings, shop):
-    answer = posted(app_without("database", settings), shop.domain)
+def test_without_a_database_shopify_is_asked_to_send_again(app_without, shop):
+    answer = posted(app_without("database"), shop.domain)
     assert (answer.status_code, answer.json) == (503, {"status": "try_again"})
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_without_a_broker_the_webhook_is_stored(settings, engine, shop):
-    app = app_without("broker", settings)
+def test_without_a_broker_the_webhook_is_stored(app_without, engine, shop):
+    app = app_without("broker")
     assert [posted(app, shop.domain, id=f"w-{n}").status_code for n in range(3)] == [200, 200, 200]
     assert len(rows(engine, shop.domain)) == 3
-    app.extensions["unwind"].close()
 
 
 def test_a_server_whose_webhooks_anyone_could_forge_does_not_start(settings):
     with pytest.raises(InvalidSetting, match="SHOPIFY_API_SECRET"):
         create_app(settings.model_copy(update={"shopify_api_secret": ()}))
+
+
+@pytest.fixture
+def writer_with(engine):
+    """A writer that rings as it is told."""
+    made = []
+
+    def writer_with(ring):
+        made.append(Writer(engine, ring))
+        return made[-1]
+
+    yield writer_with
+    for writer in made:
+        writer.close()
 
 
 def delivery(domain, id, body=b"{}", topic="refunds/create"):
@@ -219,8 +235,8 @@ def test_one_statement_tells_the_new_from_the_seen(engine, shop):
     ]
 
 
-def test_one_that_the_database_refuses_does_not_take_the_others_with_it(engine, shop):
-    writer = Writer(engine, lambda rings: None)
+def test_one_that_the_database_refuses_does_not_take_the_others_with_it(writer_with, engine, shop):
+    writer = writer_with(lambda rings: None)
     deliveries = [
         delivery(shop.domain, str(n), topic="\x00" if n == 5 else "refunds/create") for n in range(10)
     ]
@@ -237,17 +253,17 @@ def test_one_that_the_database_refuses_does_not_take_the_others_with_it(engine, 
     assert len(rows(engine, shop.domain)) == 9
 
 
-def test_a_bell_that_fails_does_not_take_the_writer_with_it(engine, shop):
+def test_a_bell_that_fails_does_not_take_the_writer_with_it(writer_with, engine, shop):
     def broken(rings):
         raise RuntimeError("no bell")
 
-    writer = Writer(engine, broken)
+    writer = writer_with(broken)
     assert [writer.keep(delivery(shop.domain, str(n))).new for n in range(3)] == [True, True, True]
 
 
-def test_many_at_once_are_each_kept_once(engine, shop):
+def test_many_at_once_are_each_kept_once(writer_with, engine, shop):
     rung = []
-    writer = Writer(engine, rung.extend)
+    writer = writer_with(rung.extend)
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda n: writer.keep(delivery(shop.domain, f"w-{n % 100}")), range(300)))
     assert sum(stored.new for stored in found) == len(rows(engine, shop.domain)) == 100

@@ -1,0 +1,55 @@
+"""What a log line says, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from models.settings import Settings
+from worker.logs import formatter
+
+
+def line_of(settings, message="", error=None, **more):
+    info = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord("tasks.refunds", logging.ERROR, "file.py", 1, message, (), info)
+    for name, value in more.items():
+        setattr(record, name, value)
+    return formatter(settings).format(record)
+
+
+def failing():
+    private = "ann@example.com"
+    try:
+        raise ValueError("no such lot")
+    except ValueError as error:
+        assert private
+        return error
+
+
+@pytest.fixture(autouse=True)
+def nothing_bound():
+    structlog.contextvars.clear_contextvars()
+    yield
+    structlog.contextvars.clear_contextvars()
+
+
+def test_a_line_is_json_with_time_level_and_logger():
+    found = json.loads(line_of(Settings(), "worked off"))
+    assert (found["event"], found["level"], found["logger"]) == ("worked off", "error", "tasks.refunds")
+    assert found["timestamp"].endswith("Z")
+
+
+def test_a_task_s_line_names_its_shop_and_ids():
+    structlog.contextvars.bind_contextvars(shop="a.myshopify.com", order_id=42)
+    found = json.loads(line_of(Settings(), "worked off"))
+    assert (found["shop"], found["order_id"]) == ("a.myshopify.com", 42)
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_an_error_is_shown_with_its_place_and_without_its_variables(format):
+    shown = line_of(Settings(log_format=format), "failed", error=failing())
+    assert "no such lot" in shown and "test_logs.py" in shown
+    assert "ann@example.com" not in shown

@@ -1,0 +1,138 @@
+"""What operators see: up, ready, and the figures."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from app import errors
+from models.errors import BrokerUnreachable, InvalidSetting, InvariantBroken, NotFound, Refused, Unparseable
+
+
+@pytest.fixture
+def nowhere():
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        return f"127.0.0.1:{gone.getsockname()[1]}"
+
+
+def figures(client):
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_a_process_that_answers_is_up(client):
+    assert client.get("/healthz").json == {"status": "up"}
+
+
+def test_it_is_ready_with_a_database_of_the_newest_schema_and_a_broker(client):
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json) == (
+        200,
+        {"status": "ready", "checks": {"database": "ok", "broker": "ok"}},
+    )
+
+
+def test_it_is_up_but_not_ready_without_a_broker(app_with, nowhere):
+    client = app_with(redis_url=f"redis://{nowhere}/0").test_client()
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json["checks"]) == (
+        503,
+        {"database": "ok", "broker": "ConnectionError"},
+    )
+    assert client.get("/healthz").status_code == 200
+
+
+def test_it_is_not_ready_without_a_database_and_says_no_address(app_with, nowhere):
+    answer = app_with(database_url=f"postgresql://ann:secret@{nowhere}/x").test_client().get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["database"]) == (503, "OperationalError")
+    assert "secret" not in answer.text and "127.0.0.1" not in answer.text
+
+
+def test_it_is_not_ready_with_an_older_schema(app_with, fresh_engine):
+    with fresh_engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '0001'"))
+    url = fresh_engine.url.render_as_string(hide_password=False)
+    assert app_with(database_url=url).test_client().get("/readyz").json["checks"]["database"] == "outdated"
+
+
+def test_webhooks_are_counted_by_topic_and_result(client, send):
+    send(id="w-1")
+    send(id="w-1")
+    send(topic="made/up")
+    send(topic="refunds/create", X_Shopify_Hmac_Sha256="forged")
+    found = figures(client)
+    assert found['unwind_webhooks_total{result="stored",topic="refunds/create"}'] == 1
+    assert found['unwind_webhooks_total{result="seen_before",topic="refunds/create"}'] == 1
+    assert found['unwind_webhooks_total{result="stored",topic="other"}'] == 1
+    assert found['unwind_webhooks_total{result="not_signed",topic="other"}'] == 1
+
+
+def test_what_waits_and_what_is_parked_is_read_from_the_database(app_with, fresh_engine):
+    with fresh_engine.begin() as connection:
+        connection.execute(
+            text(
+                "insert into inbox (shop_domain, topic, body, state, received_at) values"
+                " ('a', 'refunds/create', '', 'pending', now() - interval '90 seconds'),"
+                " ('a', 'refunds/create', '', 'pending', now()), ('a', 'made/up', '', 'failed', now()),"
+                " ('a', 'orders/paid', '', 'done', now())"
+            )
+        )
+    url = fresh_engine.url.render_as_string(hide_password=False)
+    found = figures(app_with(database_url=url).test_client())
+    assert found['unwind_inbox_pending{topic="refunds/create"}'] == 2
+    assert found['unwind_inbox_failed{topic="other"}'] == 1
+    assert 90 <= found["unwind_inbox_oldest_seconds"] < 150
+    assert found["unwind_database_up"] == found["unwind_broker_up"] == 1
+    assert found["unwind_points_reversed"] == found["unwind_queue_depth"] == 0
+
+
+def test_figures_are_given_without_a_database_and_a_broker(app_with, nowhere):
+    gone = app_with(database_url=f"postgresql://{nowhere}/x", redis_url=f"redis://{nowhere}/0")
+    found = figures(gone.test_client())
+    assert found["unwind_database_up"] == found["unwind_broker_up"] == 0
+
+
+def test_figures_of_the_books_are_asked_for_once_in_a_while(client, engine, shop):
+    before = figures(client)
+    with engine.begin() as connection:
+        connection.execute(
+            text("insert into inbox (shop_domain, topic, body) values (:d, 'orders/paid', '')"),
+            {"d": shop.domain},
+        )
+    assert figures(client).get('unwind_inbox_pending{topic="orders/paid"}') == before.get(
+        'unwind_inbox_pending{topic="orders/paid"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (NotFound("order", 42), 404, "not_found"),
+        (Refused("already_refunded", "it was refunded"), 409, "already_refunded"),
+        (InvalidSetting("tiers.window", "is unknown"), 422, "invalid_setting"),
+        (Unparseable("id", "is missing"), 422, "unparseable"),
+        (BrokerUnreachable("later"), 503, "broker_unreachable"),
+        (InvariantBroken("secret of the books"), 500, "internal"),
+        (OperationalError("select secret", {}, Exception("secret")), 503, "database_busy"),
+        (KeyError("secret"), 500, "internal"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_an_error_becomes_an_answer_that_tells_nothing_of_the_inside(error, status, code):
+    app = Flask("errors")
+    errors.register(app)
+
+    @app.get("/")
+    def fail():
+        raise error
+
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    assert "secret" not in answer.text
+    assert ("Retry-After" in answer.headers) == (status == 503)
