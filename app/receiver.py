@@ -68,7 +68,7 @@ def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter, 
     return receiver
 
 
-def receive(environ: Mapping[str, Any], writer: Writer, secrets: Sequence[bytes], max_bytes: int) -> Answer:
+def receive(environ: dict[str, Any], writer: Writer, secrets: Sequence[bytes], max_bytes: int) -> Answer:
     """What to answer. Nothing is read from the headers before the body is known to be Shopify's."""
     body = whole_body(environ, max_bytes)
     if body is None:
@@ -82,7 +82,7 @@ def receive(environ: Mapping[str, Any], writer: Writer, secrets: Sequence[bytes]
     return STORED if stored.new else SEEN
 
 
-def whole_body(environ: Mapping[str, Any], max_bytes: int) -> bytes | None:
+def whole_body(environ: dict[str, Any], max_bytes: int) -> bytes | None:
     """The raw bytes, with a length or in chunks; None when there are more than `max_bytes`.
 
     Read in as few calls as there can be, since each lets another thread in between; and not through werkzeug, which
