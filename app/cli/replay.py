@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 from sqlalchemy import Engine
 
 from app.cli.context import data_option, emit, json_option, session
 from app.cli.tables import table
 from tasks.steps import shops
+from tasks.steps.replay import Replayed
 from tasks.steps.replay import replay as run_again
 
 FOUND_WRONG = 1
@@ -46,12 +50,21 @@ def replay(domain: str | None, since: datetime | None, data: Path, as_json: bool
                 "orders": [*map(str, sorted(done.orders))],
             }
             for name in domains(here.engine, wanted)
-            for done in [run_again(here.engine, name, since)]
+            for done in [with_progress(here.engine, name, since)]
         ]
     columns = ("domain", "events", "changed")
     text = table(columns, [[row[name] for name in columns] for row in found], empty="no store is registered")
     emit(found, as_json=as_json, text=text)
     return FOUND_WRONG if any(row["changed"] for row in found) else None
+
+
+def with_progress(engine: Engine, domain: str, since: datetime | None) -> Replayed:
+    """Run a store's events again; a bar for people who watch."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        line = bar.add_task(domain, total=None)
+        return run_again(
+            engine, domain, since, progress=lambda done, total: bar.update(line, completed=done, total=total)
+        )
 
 
 def domains(engine: Engine, domain: str | None) -> list[str]:

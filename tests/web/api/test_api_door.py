@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -133,6 +135,18 @@ def test_a_body_that_cannot_be_read_says_why(api, data: bytes, kind: str, status
         PROGRAM, data=data, content_type=kind, headers={"Authorization": f"Bearer {api.token}"}
     )
     assert (response.status_code, response.get_json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(("spaces", "status"), [(1000, 201), (1_100_000, 413)])
+def test_a_body_in_chunks_has_the_same_limit(api, spaces: int, status: int) -> None:
+    response = api.client.post(
+        "/api/v1/customers/7001/grants",
+        input_stream=BytesIO(b'{"amount": 5, "reason": "x"}' + b" " * spaces),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {api.token}", "Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == status
 
 
 @pytest.fixture
