@@ -37,6 +37,11 @@ select case when undone then 'undone' when value_minor > 0 then 'with_money'
             else coalesce(lower(reasons ->> 0), 'without_money') end, count(*)
   from refunds group by 1
 """)
+FLAGGED = text("""
+select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
+  from (select jsonb_array_elements_text(flags) as flag, seen_at from orders where flags <> '[]') flagged
+ where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED') group by 1
+""")
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
@@ -153,6 +158,14 @@ def book_metrics(connection: Connection) -> Iterator[Metric]:
     for outcome, count in connection.execute(REFUNDS):
         refunds.add_metric([outcome], count)
     yield refunds
+    flagged = GaugeMetricFamily("unwind_orders_flagged", "Orders a person should look at", labels=["flag"])
+    oldest = GaugeMetricFamily(
+        "unwind_orders_flagged_oldest_seconds", "Age of the oldest such", labels=["flag"]
+    )
+    for flag, count, age in connection.execute(FLAGGED):
+        flagged.add_metric([flag], count)
+        oldest.add_metric([flag], float(age))
+    yield from (flagged, oldest)
     reversed_, forgiven, returned, expired = connection.execute(POINTS).one()
     yield gauge("unwind_points_reversed", "Earned value taken back, in the smallest unit", float(reversed_))
     yield gauge("unwind_points_forgiven", "Taken back, but not there to take: forgiven", float(forgiven))

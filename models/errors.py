@@ -83,7 +83,9 @@ class AttemptsExhausted(Never):
     code = "attempts_exhausted"
 
     def __init__(self, attempts: int) -> None:
-        super().__init__(f"{attempts} tries ended without a word; look at the worker's log, then retry the event")
+        super().__init__(
+            f"{attempts} tries ended without a word; look at the worker's log, then retry the event"
+        )
         self.attempts = attempts
 
 

@@ -15,7 +15,7 @@ from tasks.steps import preview, read, trace
 LINES_MAX = 500  # Shopify's own limit of an order's lines
 QUANTITY_MAX = 1_000_000
 
-Status = Literal["unknown", "open", "partially_refunded", "fully_refunded", "voided", "cancelled"]
+Status = Literal["open", "partially_refunded", "fully_refunded", "voided", "cancelled"]
 Restitution = Literal["none", "points", "code"]
 
 

@@ -131,7 +131,6 @@ def urls(settings: Settings, *, flower: bool) -> list[str]:
     own = f"http://{reachable_host(settings.host)}:{settings.port}"
     lines = [
         f"receiver: {settings.shopify_app_url or own}/webhooks",
-        f"admin:    {settings.shopify_app_url or own}/",
     ]
     if flower:
         lines.append(f"flower:   http://{reachable_host(settings.flower_address)}:{settings.flower_port}/")

@@ -109,7 +109,9 @@ def _holds(
     fell_at, now = moments[met[-1] + 1], moments[-1]
     if tiers.downgrade == "grace":
         return now < fell_at + timedelta(days=tiers.grace_days)
-    return tiers.downgrade == "period_end" and fell_at > _midnight(date(now.astimezone(zone).year, 1, 1), zone)
+    return tiers.downgrade == "period_end" and fell_at > _midnight(
+        date(now.astimezone(zone).year, 1, 1), zone
+    )
 
 
 def _moments(tiers: Tiers, changes: Sequence[Change], zone: ZoneInfo, until: datetime) -> list[datetime]:

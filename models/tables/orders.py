@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import Boolean, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Base, Key, ShopId
@@ -23,6 +23,7 @@ class Order(Base):
             name="status",
         ),
         Index("ix_orders_customer", "shop_id", "customer_id", "placed_at"),
+        Index("ix_orders_flagged", "shop_id", "order_id", postgresql_where=text("flags <> '[]'")),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
@@ -36,6 +37,7 @@ class Order(Base):
     total_minor: Mapped[int | None]
     refunded_minor: Mapped[int]
     flags: Mapped[list[str]]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())  # when anything of it was first told
     counted: Mapped[
         dict[str, Any]
     ]  # its booked share of a customer's day: customer, day, spend_minor, orders, points

@@ -108,7 +108,7 @@ def order(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
     """An order as `GET /orders/{id}` shows it. Raises NotFound while Shopify has not told of it."""
     key = {"shop_id": shop_id, "id": order_id}
     row = connection.execute(ORDER, key).one_or_none()
-    if row is None:
+    if row is None or row.status == "unknown":  # of an unknown order only refunds have been told (R28)
         raise NotFound("order", order_id)
     program = programs_of(connection, shop_id)[-1]
     currency = row.currency

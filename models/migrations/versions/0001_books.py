@@ -124,6 +124,7 @@ def upgrade() -> None:
         sa.Column("total_minor", sa.BigInteger(), nullable=True),
         sa.Column("refunded_minor", sa.BigInteger(), nullable=False),
         sa.Column("flags", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("counted", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.CheckConstraint(
             "status in ('unknown', 'open', 'partially_refunded', 'fully_refunded', 'voided', 'cancelled')",
@@ -133,6 +134,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("shop_id", "order_id", name=op.f("pk_orders")),
     )
     op.create_index("ix_orders_customer", "orders", ["shop_id", "customer_id", "placed_at"], unique=False)
+    op.create_index(
+        "ix_orders_flagged",
+        "orders",
+        ["shop_id", "order_id"],
+        unique=False,
+        postgresql_where=sa.text("flags <> '[]'"),
+    )
     op.create_table(
         "outbox",
         sa.Column("shop_id", sa.Integer(), nullable=False),
