@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from models.rules.program import Program
 from models.tables.loyalty import Activity
+from tasks.steps.programs import programs_of
+from tasks.steps.read import points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,17 @@ def listing(
         query = query.where(Activity.id < cursor)
     found = connection.execute(query.order_by(Activity.id.desc()).limit(limit + 1)).all()
     more = len(found) > limit
-    return Page(rows=[shown(row) for row in found[:limit]], cursor=found[limit - 1].id if more else None)
+    program = programs_of(connection, shop_id)[-1]
+    return Page(
+        rows=[shown(row, program) for row in found[:limit]], cursor=found[limit - 1].id if more else None
+    )
 
 
-def shown(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """One entry for people and callers: ids as text, times in UTC."""
+AMOUNTS = frozenset(["amount", "moved", "short", "shortfall", "expired", "balance_before", "balance_after"])
+
+
+def shown(row: Row[*tuple[Any, ...]], program: Program) -> dict[str, Any]:
+    """One entry for people and callers: ids as text, times in UTC, amounts in the program's unit."""
     return {
         "id": str(row.id),
         "kind": row.kind,
@@ -57,7 +66,19 @@ def shown(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
         "target": row.target,
         "at": utc_text(row.at),
         "booked_at": utc_text(row.booked_at),
-        "detail": row.detail,
+        "detail": in_units(row.detail, program),
+    }
+
+
+def in_units(detail: Mapping[str, Any], program: Program) -> dict[str, Any]:
+    """The entry's particulars with amounts as `points` shows them; what was corrected likewise."""
+    return {
+        name: in_units(value, program)
+        if isinstance(value, dict)
+        else points(value, program)
+        if name in AMOUNTS
+        else value
+        for name, value in detail.items()
     }
 
 

@@ -72,11 +72,10 @@ def test_an_order_without_a_customer_is_shown_and_touches_no_wallet(api, store) 
     assert api.get("/orders/450/trace").status_code == 200
 
 
-def test_a_refund_that_came_before_its_order_is_shown_without_money(api, store) -> None:
+def test_an_order_known_only_by_its_refund_is_404_and_its_trace_says_why(api, store) -> None:
     store.refund(api, 450, 9, 2_000)
-    response = api.get("/orders/450")
-    assert response.status_code == 200 and response.get_json()["status"] == "unknown"
-    assert api.get("/orders/450/trace").status_code == 200
+    assert api.get("/orders/450").status_code == 404
+    assert api.get("/orders/450/trace").get_json()["flags"] == [{"code": "ORDER_UNKNOWN", "rule": "R28"}]
     assert api.post("/orders/450/preview", {"amount": "1.00"}).status_code == 404
 
 
