@@ -342,7 +342,7 @@ class Trace(Given):
 
     order_id: Id
     name: str | None
-    status: Status
+    status: Status | Literal["unknown"]
     currency: str | None
     total: Money | None
     refunded: Money | None
