@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 import redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from models.session import make_engine, upgrade
+from models.settings import load_settings
 from tasks.steps.shops import add
+from worker.embedded import parts
 
 USUAL_DATABASE_SERVER = "postgresql://postgres@127.0.0.1:5432"
 USUAL_REDIS_SERVER = "redis://127.0.0.1:6379"
@@ -33,23 +39,50 @@ class RegisteredShop(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def database_server() -> str:
-    """The URL of a PostgreSQL server where databases may be created, without a database's name."""
-    server = os.environ.get("TEST_DATABASE_SERVER", USUAL_DATABASE_SERVER)
-    psycopg.connect(f"{server}/postgres", connect_timeout=2).close()
-    return server
+def servers() -> Iterator[tuple[str, str]]:
+    """The URLs of a PostgreSQL server where databases may be created, and of a Redis server."""
+    database = os.environ.get("TEST_DATABASE_SERVER", USUAL_DATABASE_SERVER)
+    broker = os.environ.get("TEST_REDIS_SERVER", USUAL_REDIS_SERVER)
+    if answers(database, broker):
+        yield database, broker
+        return
+    place = Path(tempfile.mkdtemp(prefix="unwind-tests-"))
+    place.chmod(0o755)  # the servers may run as another account
+    own = load_settings().model_copy(update={"database_url": None, "redis_url": None})
+    with parts(own, place / "data", command="the tests") as embedded:
+        yield embedded.database_url.replace("+psycopg", ""), embedded.redis_url
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def answers(database: str, broker: str) -> bool:
+    try:
+        psycopg.connect(of(database, "postgres"), connect_timeout=2).close()
+        with redis.Redis.from_url(broker, socket_timeout=2) as client:
+            return bool(client.ping())
+    except (psycopg.OperationalError, redis.RedisError):
+        return False
+
+
+def of(server: str, name: str) -> str:
+    """The URL of a database of this server."""
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def database_server(servers: tuple[str, str]) -> str:
+    return servers[0]
 
 
 @contextmanager
 def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
     """The name of a database that lives as long as the block."""
     name = f"unwind_test_{secrets.token_hex(6)}"
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+    with psycopg.connect(of(server, "postgres"), autocommit=True) as connection:
         connection.execute(f'create database "{name}" template "{template}"'.encode())
     try:
         yield name
     finally:
-        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        with psycopg.connect(of(server, "postgres"), autocommit=True) as connection:
             connection.execute(f'drop database "{name}" with (force)'.encode())
 
 
@@ -57,7 +90,7 @@ def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
 def migrated_template(database_server: str) -> Iterator[str]:
     """The name of a database with the newest schema and no rows, to copy from."""
     with new_database(database_server) as name:
-        upgrade(f"{database_server}/{name}")
+        upgrade(of(database_server, name))
         yield name
 
 
@@ -65,7 +98,7 @@ def migrated_template(database_server: str) -> Iterator[str]:
 def database_url(database_server: str, migrated_template: str) -> Iterator[str]:
     """A migrated database of this module's own."""
     with new_database(database_server, template=migrated_template) as name:
-        yield f"{database_server}/{name}"
+        yield of(database_server, name)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +112,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 def fresh_engine(database_server: str, migrated_template: str) -> Iterator[Engine]:
     """An engine on an empty database of this test's own, for what looks at every shop at once."""
     with new_database(database_server, template=migrated_template) as name:
-        engine = make_engine(f"{database_server}/{name}")
+        engine = make_engine(of(database_server, name))
         yield engine
         engine.dispose()
 
@@ -98,10 +131,11 @@ def register(engine: Engine) -> RegisteredShop:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[str]:
+def redis_server(servers: tuple[str, str]) -> Iterator[str]:
     """The URL of a Redis database that no other test session uses."""
-    server = os.environ.get("TEST_REDIS_SERVER", USUAL_REDIS_SERVER)
-    url = next(url for number in range(15, 0, -1) if claimed(url := f"{server}/{number}"))
+    parsed = urlsplit(servers[1])
+    addresses = (urlunsplit(parsed._replace(path=f"/{number}")) for number in range(15, 0, -1))
+    url = next(address for address in addresses if claimed(address))
     yield url
     with redis.Redis.from_url(url) as client:
         client.flushdb()
