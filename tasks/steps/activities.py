@@ -122,10 +122,8 @@ def _balances(booked: Booked, row: Item) -> dict[str, int]:
 
 
 def _result(booked: Booked, row: Item) -> Result | None:
-    for each in booked.folds:
-        if each.customer_id == row["customer_id"] and each.made is not None:
-            return each.made.results.get(event_key(row))
-    return None
+    fold = booked.folds_by_customer.get(row["customer_id"])
+    return None if fold is None or fold.made is None else fold.made.results.get(event_key(row))
 
 
 def _order_words(plan: OrderPlan | None, row: Item) -> dict[str, Any]:

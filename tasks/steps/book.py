@@ -57,6 +57,10 @@ class Booked:
     rows: list[tuple[Item | None, Item | None]] = field(default_factory=list)  # (before, after)
     folds: list[WalletFold] = field(default_factory=list)
     tiers: list[tuple[int, str | None, str | None]] = field(default_factory=list)
+    folds_by_customer: dict[int, WalletFold] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folds_by_customer = {each.customer_id: each for each in self.folds}
 
 
 def book(
@@ -66,7 +70,10 @@ def book(
     awards: Mapping[tuple[int, str], Mapping[str, Any]],
     causes: Mapping[int, str],
 ) -> Booked:
-    """Post what differs. `awards`: the awards that should stand for the orders at hand; `causes`: customer -> cause."""
+    """Post what differs. `awards`: the awards that should stand for the orders at hand; `causes`: customer -> cause.
+
+    What wallets know of themselves is written by `write_wallets`, once their sums and tiers are known as well.
+    """
     booked = Booked(folds=list(folds), rows=_row_changes(changes, folds))
     _write_lots(world, folds, before=True)
     booked.entries = _write_entries(world, folds, causes)
@@ -74,7 +81,6 @@ def book(
     _write_timeline(world, changes, booked.rows)
     _write_awards(world, awards, booked.rows)
     _write_redemptions(world, booked.rows)
-    _write_wallets(world, folds, booked.rows)
     return booked
 
 
@@ -272,26 +278,51 @@ def _write_redemptions(world: World, rows: Iterable[tuple[Item | None, Item | No
     )
 
 
-def _write_wallets(
-    world: World, folds: Sequence[WalletFold], rows: Iterable[tuple[Item | None, Item | None]]
+def write_wallets(
+    world: World,
+    booked: Booked,
+    sums: Mapping[int, Sequence[int]],
+    tiers: Iterable[tuple[Any, str | None]],
 ) -> None:
-    """Debt, what is pending, and up to when the timeline stands in the books."""
+    """One update a wallet: debt, what is pending, up to when the timeline stands, what its orders count for, its tier.
+
+    sums: customer -> what to add to spend, orders and points    tiers: wallet row and the tier that it should have
+    """
+    pending = _pending_changes(booked.rows)
+    folds = booked.folds_by_customer
+    looked_at = {row.customer_id: tier for row, tier in tiers}
+    out = []
+    for customer in sorted({*folds, *sums, *looked_at}):
+        stood = world.wallets[customer]
+        spend, orders, points = sums.get(customer, (0, 0, 0))
+        made = folds[customer].made if customer in folds else None
+        tier = looked_at.get(customer, stood.tier)
+        out.append(
+            {
+                "shop_id": world.shop.id,
+                "customer_id": customer,
+                "debt": stood.debt if made is None else made.state.debt,
+                "pending": pending.get(customer, 0),
+                "folded_until": stood.folded_until if made is None else folds[customer].until,
+                "spend_minor": spend,
+                "orders": orders,
+                "points": points,
+                "tier": tier,
+                "tier_checked_at": world.now if customer in looked_at else stood.tier_checked_at,
+            }
+        )
+        if tier != stood.tier:
+            booked.tiers.append((customer, stood.tier, tier))
+    sql.update(
+        world.connection, "wallets", out, key=WALLET_OF, add=("pending", "spend_minor", "orders", "points")
+    )
+
+
+def _pending_changes(rows: Iterable[tuple[Item | None, Item | None]]) -> dict[int, int]:
     pending: dict[int, int] = {}
     for before, after in rows:
         for row, sign in ((before, -1), (after, 1)):
             if row is not None and row["kind"] == APPROVAL and not row["folded"]:
                 customer = row["customer_id"]
                 pending[customer] = pending.get(customer, 0) + sign * row["amount"]
-    out = []
-    for each in folds:
-        assert each.made is not None
-        out.append(
-            {
-                "shop_id": world.shop.id,
-                "customer_id": each.customer_id,
-                "debt": each.made.state.debt,
-                "pending": pending.get(each.customer_id, 0),
-                "folded_until": each.until,
-            }
-        )
-    sql.update(world.connection, "wallets", out, key=WALLET_OF, add=("pending",))
+    return pending

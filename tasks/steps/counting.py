@@ -17,6 +17,8 @@ from tasks.steps import sql
 from tasks.steps.load import World
 
 WHAT = ("spend_minor", "orders", "points")
+Sums = dict[int, Sequence[int]]  # customer -> one number for each of WHAT
+NOTHING = (0, 0, 0)
 STANDING = text(
     "select w.customer_id, w.tier, w.pinned_tier, w.spend_minor, w.orders, w.points,"
     " coalesce(d.spend_minor, 0)::bigint as window_spend_minor, coalesce(d.orders, 0)::bigint as window_orders,"
@@ -79,46 +81,35 @@ def _losses(plan: OrderPlan, paid_at: datetime) -> list[Loose]:
     return losses
 
 
-def count_orders(world: World, plans: Mapping[int, OrderPlan]) -> set[int]:
-    """Book the difference in what the orders count for; returns whose sums changed."""
+def count_orders(world: World, counts: Mapping[int, Mapping[str, Any]]) -> Sums:
+    """Book the difference in what the orders count for by day; returns what to add to each wallet's sums."""
     days: dict[tuple[int, str], list[int]] = {}
-    for id, made in plans.items():
-        for counted, sign in ((world.stored[id].counted, -1), (counted_of(made, world.programs), 1)):
+    for id, count in counts.items():
+        for counted, sign in ((world.stored[id].counted, -1), (count, 1)):
             if counted:
                 sums = days.setdefault((counted["customer"], counted["day"]), [0, 0, 0])
                 for i, name in enumerate(WHAT):
                     sums[i] += sign * counted[name]
-    rows: list[dict[str, Any]] = [
+    changed = {key: sums for key, sums in sorted(days.items()) if any(sums)}
+    rows = [
         {
             "shop_id": world.shop.id,
             "customer_id": customer,
             "day": date.fromisoformat(day),
             **dict(zip(WHAT, sums, strict=True)),
         }
-        for (customer, day), sums in sorted(days.items())
-        if any(sums)
+        for (customer, day), sums in changed.items()
     ]
     sql.upsert(world.connection, "customer_days", rows, key=("shop_id", "customer_id", "day"), add=WHAT)
-    sql.update(
-        world.connection, "wallets", _by_customer(world, rows), key=("shop_id", "customer_id"), add=WHAT
-    )
-    return {int(row["customer_id"]) for row in rows}
-
-
-def _by_customer(world: World, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    sums: dict[int, list[int]] = {}
-    for row in rows:
-        each = sums.setdefault(row["customer_id"], [0, 0, 0])
-        for i, name in enumerate(WHAT):
-            each[i] += row[name]
-    return [
-        {"shop_id": world.shop.id, "customer_id": customer, **dict(zip(WHAT, each, strict=True))}
-        for customer, each in sorted(sums.items())
-    ]
+    by_customer: Sums = {}
+    for (customer, _), sums in changed.items():
+        so_far = by_customer.get(customer, NOTHING)
+        by_customer[customer] = [a + b for a, b in zip(so_far, sums, strict=True)]
+    return by_customer
 
 
 def recompute_tiers(world: World, customers: Iterable[int]) -> list[tuple[int, str | None, str | None]]:
-    """Set the tiers that the sums call for now; returns (customer, before, after) of those that moved."""
+    """Set the tiers that the wallets' sums call for now; returns (customer, before, after) of those that moved."""
     moved, rows = [], []
     for row, tier in tiers_at(world, sorted(set(customers)), world.now):
         key = {"shop_id": world.shop.id, "customer_id": row.customer_id}
@@ -136,8 +127,13 @@ def expected_tier(world: World, wallet: Any) -> str | None:
     return tiers_at(world, [wallet.customer_id], wallet.tier_checked_at)[0][1]
 
 
-def tiers_at(world: World, ids: Sequence[int], now: datetime) -> list[tuple[Any, str | None]]:
-    """Each customer's wallet row and the tier that it should have at a time, under the program of that time."""
+def tiers_at(
+    world: World, ids: Sequence[int], now: datetime, sums: Mapping[int, Sequence[int]] | None = None
+) -> list[tuple[Any, str | None]]:
+    """Each customer's wallet row and the tier that it should have at a time, under the program of that time.
+
+    sums: what is still to be added to the wallets' own sums (their days have it)
+    """
     if not ids:
         return []
     program = program_at(world.programs, now)
@@ -163,14 +159,15 @@ def tiers_at(world: World, ids: Sequence[int], now: datetime) -> list[tuple[Any,
             changes = known.get(row.customer_id, [])
             tier = tier_with_history(tiers, changes, program.time_zone, now, world.shop.currency)
         else:
-            tier = level_of(tiers, _totals(row, windowed), world.shop.currency)
+            more = NOTHING if windowed or sums is None else sums.get(row.customer_id, NOTHING)
+            tier = level_of(tiers, _totals(row, windowed, more), world.shop.currency)
         found.append((row, tier))
     return found
 
 
-def _totals(row: Any, windowed: bool) -> Totals:
+def _totals(row: Any, windowed: bool, more: Sequence[int]) -> Totals:
     prefix = "window_" if windowed else ""
-    return Totals(**{name: getattr(row, prefix + name) for name in WHAT})
+    return Totals(**{name: getattr(row, prefix + name) + n for name, n in zip(WHAT, more, strict=True)})
 
 
 def _remembered(world: World, ids: Sequence[int]) -> dict[int, list[Change]]:

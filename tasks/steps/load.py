@@ -37,8 +37,9 @@ READ_ORDERS = (
 READ_ORDERS_ONLY = text(READ_ORDERS)
 LOCK_ORDERS = text(READ_ORDERS + " for no key update")
 REFUNDS = text(
-    "select refund_id, order_id, facts, undone from refunds where shop_id = :shop_id and order_id = any(:ids)"
+    "select refund_id, order_id, facts, undone, value_minor, reasons, policy_version from refunds where shop_id = :shop_id and order_id = any(:ids)"
 )
+DECIDED = ("value_minor", "reasons", "policy_version")
 TRANSACTIONS = text(
     "select transaction_id, order_id, refund_id, kind, status, amount_minor, currency, shop_amount_minor, at"
     " from transactions where shop_id = :shop_id and order_id = any(:ids)"
@@ -57,7 +58,7 @@ OPEN_WALLETS = text(
     " select :shop_id, id, '1900-01-01T00:00Z' from unnest(cast(:ids as bigint[])) as w(id) on conflict do nothing"
 )
 LOCK_WALLETS = text(
-    "select customer_id, balance, debt, pending, folded_until, spend_minor, orders, points, tier, pinned_tier"
+    "select customer_id, balance, debt, pending, folded_until, spend_minor, orders, points, tier, pinned_tier, tier_checked_at"
     " from wallets where shop_id = :shop_id and customer_id = any(:ids) order by customer_id for no key update"
 )
 TIMELINE_OF_ORDERS = text("select * from timeline where shop_id = :shop_id and order_id = any(:ids)")
@@ -83,6 +84,7 @@ class World:
     orders: dict[int, OrderFacts] = field(default_factory=dict)
     stored: dict[int, Row[Any]] = field(default_factory=dict)
     refunds_stored: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    refunds_decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     transactions_stored: dict[int, Transaction] = field(default_factory=dict)
     redemptions: dict[int, Row[Any]] = field(default_factory=dict)
     wallets: dict[int, Row[Any]] = field(default_factory=dict)
@@ -206,6 +208,7 @@ def _take_refund(world: World, row: Row[Any]) -> None:
     )
     world.orders[row.order_id].refunds[row.refund_id] = known
     world.refunds_stored[row.refund_id] = document
+    world.refunds_decided[row.refund_id] = {name: row._mapping[name] for name in DECIDED}
 
 
 def _transaction(row: Row[Any]) -> Transaction:

@@ -13,17 +13,25 @@ from typing import Any
 
 from sqlalchemy import text
 
-from models.rules.facts import Fact, Snapshot, Transaction
+from models.rules.facts import Fact, Refund, Snapshot, Transaction
 from models.rules.order import KnownRefund, OrderFacts
 from models.rules.plan import OrderPlan, plan
 from tasks.steps import sql
 from tasks.steps.activities import record
-from tasks.steps.book import Booked, book
+from tasks.steps.book import Booked, book, write_wallets
 from tasks.steps.codec import order_document, refund_document
-from tasks.steps.counting import count_orders, counted_of, recompute_tiers
+from tasks.steps.counting import count_orders, counted_of, tiers_at
 from tasks.steps.fold import fold_wallets
 from tasks.steps.load import World, load_books, load_orders, load_redemptions, lock_codes, redemptions_on
 from tasks.steps.timeline import Changes, Item, compare, items_of
+
+Document = Mapping[str, Any]
+
+NOT_DECIDED = {
+    "value_minor": 0,
+    "reasons": [],
+    "policy_version": None,
+}  # its order is unknown, or it is undone
 
 LEARN_CURRENCY = text("update shops set currency = :currency where id = :id and currency is null")
 
@@ -55,27 +63,28 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     forced = set(orders)
     lock_codes(world, (code for t in told if isinstance(t.fact, Snapshot) for code in t.fact.codes))
     load_orders(world, {*forced, *(t.fact.order_id for t in told)})
-    before = {id: order_document(order) for id, order in world.orders.items()}
     for each in told:
         world.orders[each.fact.order_id].add(each.fact, each.received_at)
     load_redemptions(world)
-    changed = {id for id in world.orders if id in forced or _differs(world, id, before.get(id))}
+    documents = _documents(world, told)
+    changed = {id for id in world.orders if id in forced or _differs(world, id, documents[id])}
     settled = Settled(changed_orders=changed)
     if not changed:
         return settled
-    _keep_facts(world, changed)
     _learn_currency(world)
     load_books(world, _customers(world))
     settled.plans = _plans(world)
+    _keep_facts(world, changed, settled.plans)
     causes = _causes_by_customer(world, told)
     wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
     changes = compare((dict(row._mapping) for row in world.timeline), wanted)
     folds = fold_wallets(world, changes, ())
     settled.booked = book(world, changes, folds, award_rows(world, settled.plans), causes)
-    counted = count_orders(world, settled.plans)
-    _write_orders(world, settled.plans)
+    counts = {id: counted_of(made, world.programs) for id, made in settled.plans.items()}
+    sums = count_orders(world, counts)
+    _write_orders(world, settled.plans, documents, counts)
     _write_restitutions(world, settled.plans)
-    settled.booked.tiers = recompute_tiers(world, counted)
+    write_wallets(world, settled.booked, sums, tiers_at(world, sorted(sums), world.now, sums))
     record(world, settled.plans, settled.booked, causes, told)
     return settled
 
@@ -85,7 +94,7 @@ def settle_clock(world: World, customers: Iterable[int]) -> Booked:
     changes = Changes()
     folds = fold_wallets(world, changes, customers)
     booked = book(world, changes, folds, {}, {})
-    booked.tiers = recompute_tiers(world, customers)
+    write_wallets(world, booked, {}, tiers_at(world, sorted(set(customers)), world.now))
     record(world, {}, booked, {}, ())
     return booked
 
@@ -95,14 +104,24 @@ def settle_items(world: World, items: Sequence[Item], cause: str) -> Booked:
     changes = compare((), items)
     folds = fold_wallets(world, changes, ())
     booked = book(world, changes, folds, {}, {item["customer_id"]: cause for item in items})
+    write_wallets(world, booked, {}, ())
     record(world, {}, booked, {item["customer_id"]: cause for item in items}, ())
     return booked
 
 
-def _differs(world: World, id: int, before: Mapping[str, Any] | None) -> bool:
+def _documents(world: World, told: Sequence[Told]) -> dict[int, Document]:
+    """The orders' documents with what was told; refunds and transactions have rows of their own, so leave them alone."""
+    retold = {t.fact.order_id for t in told if not isinstance(t.fact, Refund | Transaction)}
+    return {
+        id: order_document(order) if id in retold or not world.stored[id].facts else world.stored[id].facts
+        for id, order in world.orders.items()
+    }
+
+
+def _differs(world: World, id: int, document: Document) -> bool:
     """Whether the order's facts are other than those on record."""
     order = world.orders[id]
-    if before is None or before != order_document(order):
+    if document != world.stored[id].facts:
         return True
     if any(world.refunds_stored.get(key) != _refund_state(known) for key, known in order.refunds.items()):
         return True
@@ -147,14 +166,16 @@ def _causes_by_customer(world: World, told: Sequence[Told]) -> dict[int, str]:
 # -- facts on record ---------------------------------------------------------------------------------
 
 
-def _keep_facts(world: World, changed: set[int]) -> None:
+def _keep_facts(world: World, changed: set[int], plans: Mapping[int, OrderPlan]) -> None:
     """Refunds, transactions and codes get rows of their own; the rest stays with the order (written at the end)."""
     refunds, transactions, codes = [], [], []
     for id in changed:
-        order = world.orders[id]
+        order, decided = world.orders[id], _decided_refunds(plans[id])
         for key, known in order.refunds.items():
-            if world.refunds_stored.get(key) != _refund_state(known):
-                refunds.append(_refund_row(world, order, known))
+            state = _refund_state(known)
+            if world.refunds_stored.get(key) != state:
+                row = _refund_row(world, order, known, state)
+                refunds.append({**row, **decided.get(key, NOT_DECIDED)})
         for transaction_id, transaction in order.transactions.items():
             if world.transactions_stored.get(transaction_id) != transaction:
                 transactions.append(_transaction_row(world, transaction))
@@ -166,16 +187,26 @@ def _keep_facts(world: World, changed: set[int]) -> None:
     sql.insert(world.connection, "order_codes", codes, ignore=("shop_id", "code", "order_id"))
 
 
-def _refund_row(world: World, order: OrderFacts, known: KnownRefund) -> dict[str, Any]:
+def _refund_row(world: World, order: OrderFacts, known: KnownRefund, state: Document) -> dict[str, Any]:
     return {
         "shop_id": world.shop.id,
         "refund_id": known.refund.id,
         "order_id": order.order_id,
-        "facts": _refund_state(known),
+        "facts": state,
         "at": known.at,
-        "value_minor": 0,
-        "reasons": [],
-        "policy_version": None,
+    }
+
+
+def _decided_refunds(plan: OrderPlan) -> dict[int, dict[str, Any]]:
+    """Refund id -> its value, why, and by which policy."""
+    return {
+        cause.refund.id: {
+            "value_minor": cause.value,
+            "reasons": list(cause.money.reasons),
+            "policy_version": cause.policy.version,
+        }
+        for cause in plan.causes
+        if cause.refund is not None and cause.money is not None
     }
 
 
@@ -228,40 +259,43 @@ def award_rows(world: World, plans: Mapping[int, OrderPlan]) -> dict[tuple[int, 
     return rows
 
 
-def _write_orders(world: World, plans: Mapping[int, OrderPlan]) -> None:
-    """The order's facts and what was decided; and of each refund its value, reasons and policy."""
-    orders, refunds = [], []
+def _write_orders(
+    world: World,
+    plans: Mapping[int, OrderPlan],
+    documents: Mapping[int, Document],
+    counts: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """What was decided of orders, with their facts where those are new; and of refunds whose own facts are not new."""
+    orders, decided_anew, refunds = [], [], []
     for id, made in plans.items():
-        placed = made.order.placed
-        orders.append(
-            {
-                "shop_id": world.shop.id,
-                "order_id": id,
-                "facts": order_document(made.order),
-                "name": placed.name if placed else None,
-                "currency": placed.currency if placed else None,
-                "customer_id": made.order.customer_id,
-                "placed_at": placed.placed_at if placed else None,
-                "status": made.status,
-                "total_minor": placed.total_minor if placed else None,
-                "refunded_minor": made.refunded,
-                "flags": made.flags,
-                "counted": counted_of(made, world.programs),
-            }
-        )
-        for cause in made.causes:
-            if cause.refund is not None and cause.money is not None:
-                refunds.append(
-                    {
-                        "shop_id": world.shop.id,
-                        "refund_id": cause.refund.id,
-                        "value_minor": cause.value,
-                        "reasons": list(cause.money.reasons),
-                        "policy_version": cause.policy.version,
-                    }
-                )
+        key = {"shop_id": world.shop.id, "order_id": id}
+        stored = world.stored[id]
+        decided = _decided_order(made, counts[id])
+        if documents[id] != stored.facts:
+            orders.append({**key, **decided, "facts": documents[id]})
+        elif any(stored._mapping[name] != value for name, value in decided.items()):
+            decided_anew.append({**key, **decided})
+        for refund_id, row in _decided_refunds(made).items():
+            if world.refunds_decided.get(refund_id, row) != row:
+                refunds.append({"shop_id": world.shop.id, "refund_id": refund_id, **row})
     sql.update(world.connection, "orders", orders, key=("shop_id", "order_id"))
+    sql.update(world.connection, "orders", decided_anew, key=("shop_id", "order_id"))
     sql.update(world.connection, "refunds", refunds, key=("shop_id", "refund_id"))
+
+
+def _decided_order(made: OrderPlan, counted: Mapping[str, Any]) -> dict[str, Any]:
+    placed = made.order.placed
+    return {
+        "name": placed.name if placed else None,
+        "currency": placed.currency if placed else None,
+        "customer_id": made.order.customer_id,
+        "placed_at": placed.placed_at if placed else None,
+        "status": made.status,
+        "total_minor": placed.total_minor if placed else None,
+        "refunded_minor": made.refunded,
+        "flags": made.flags,
+        "counted": counted,
+    }
 
 
 def _write_restitutions(world: World, plans: Mapping[int, OrderPlan]) -> None:
