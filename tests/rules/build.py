@@ -124,10 +124,10 @@ def refund(
     return record, paid_back(id, money, at=at, order_id=order_id, status=status, **transaction)
 
 
-def paid_back(refund_id: int, amount: int, *, at: datetime, **changed: Any) -> Transaction:
-    """The transaction of a refund, by its id."""
+def paid_back(refund: int, amount: int, *, at: datetime, **changed: Any) -> Transaction:
+    """The money of a refund, by the refund's id."""
     told: dict[str, Any] = {
-        "id": refund_id * 10,
+        "id": refund * 10,
         "order_id": ORDER,
         "kind": "refund",
         "status": "success",
@@ -135,7 +135,7 @@ def paid_back(refund_id: int, amount: int, *, at: datetime, **changed: Any) -> T
         "currency": "USD",
         "shop_amount_minor": None,
         "at": at,
-        "refund_id": refund_id,
+        "refund_id": refund,
     }
     return Transaction(**(told | changed))
 
