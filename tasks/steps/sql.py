@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, psycopg
 
 from models.tables import Base
 from tasks.steps.codec import dumps
@@ -59,7 +58,18 @@ def delete(connection: Connection, table: str, rows: Rows) -> None:
 
 
 def fetch(connection: Connection, statement: TextClause, **parameters: Any) -> Sequence[Row[Any]]:
-    return connection.execute(statement, parameters).all()
+    """The rows of a statement; lists among the parameters go as binary arrays."""
+    lists = frozenset(name for name, value in parameters.items() if isinstance(value, list))
+    return connection.exec_driver_sql(_of_driver(statement, lists), parameters).all()
+
+
+@lru_cache(maxsize=256)
+def _of_driver(statement: TextClause, lists: frozenset[str]) -> str:
+    """The statement as the driver takes it."""
+    compiled = str(statement.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
+    for name in lists:
+        compiled = compiled.replace(f"%({name})s", f"%({name})b")
+    return compiled
 
 
 def _run(connection: Connection, table: str, rows: Rows, conflict: str) -> None:
@@ -97,7 +107,7 @@ def _jsons(table: str, names: Iterable[str]) -> frozenset[str]:
 
 def _unnest(table: str, names: Iterable[str]) -> str:
     columns = Base.metadata.tables[table].columns
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = psycopg.dialect()  # type: ignore[no-untyped-call]
     types = {name: columns[name].type.compile(dialect).split(" COLLATE")[0] for name in names}
     arrays = ", ".join(f"cast(%({name})b as {types[name]}[])" for name in names)
     return f"unnest({arrays}) as v({', '.join(names)})"
