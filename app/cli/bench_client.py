@@ -1,4 +1,4 @@
-"""The load on a receiver, in a process of its own: `python -m app.cli.bench_client`, told what to do on its input.
+"""The load on a receiver: a program of its own, told on its input what to do. Standard library only.
 
 Each connection sends one request after the other and waits for each answer. The requests are ready bytes in a file,
 each with its length before it, so that the client takes as little of the machine as Python allows.
