@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
@@ -49,8 +51,28 @@ def create_app(settings: Settings) -> Flask:
     errors.register(app)
     app.register_blueprint(webhooks(unwind))
     app.register_blueprint(ops.make_blueprint(unwind.engine, unwind.broker, unwind.registry))
+    inside = create_api(settings, unwind)
+    app.wsgi_app = by_path(f"{api.PREFIX}/", inside.wsgi_app, app.wsgi_app)  # type: ignore[method-assign, assignment]
+    return app
+
+
+def create_api(settings: Settings, unwind: Unwind) -> Flask:
+    """The JSON API, an application of its own: what it does around each request would cost webhooks a tenth."""
+    app = Flask("unwind.api", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.webhook_max_bytes
+    errors.register(app)
     api.register(app, unwind.engine, settings, ring=unwind.ringer.ask)
     return app
+
+
+def by_path(prefix: str, inside: WSGIApplication, outside: WSGIApplication) -> WSGIApplication:
+    """One door for two applications."""
+
+    def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        chosen = inside if environ.get("PATH_INFO", "").startswith(prefix) else outside
+        return chosen(environ, start_response)
+
+    return choose
 
 
 def build(settings: Settings) -> Unwind:
