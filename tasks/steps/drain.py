@@ -60,13 +60,13 @@ CLAIM = text(
 UNTRIED = text("update inbox set attempts = attempts - 1 where id = any(:ids) and state = 'pending'")
 LEFT = text(
     "select count(*) from (select 1 from inbox where shop_domain = :domain and state = 'pending'"
-    " and not_before <= :now limit 1000) waiting"
+    " and not_before <= :now limit 100) waiting"
 )
 
 
 @dataclass(slots=True)
 class Drained:
-    """What one batch came to. `left`: how many wait still (at most 1,000 are counted)."""
+    """What one batch came to. `left`: how many wait still (at most 100 are counted)."""
 
     done: int = 0
     failed: int = 0

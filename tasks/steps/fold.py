@@ -92,6 +92,7 @@ class WalletFold:
     until: datetime
     balance: int
     debt: int
+    rewinds: bool  # something changes that was folded already
     stored: dict[ItemId, Item] = field(default_factory=dict)  # rows of the window as they stood
     window: dict[ItemId, Item] = field(default_factory=dict)  # rows of the window as they should stand
     posted: dict[tuple[EventKey, str, str], int] = field(default_factory=dict)
@@ -122,9 +123,7 @@ def fold_wallets(world: World, changes: Changes, customers: Iterable[int]) -> li
     for row in sql.fetch(world.connection, WINDOW, **keys):
         stood = dict(row._mapping)
         by_id[row.customer_id].stored[item_id(stood)] = stood
-    for row in sql.fetch(world.connection, POSTED, **keys):
-        key = (row.event_at, row.event_kind, row.event_sort, row.event_target, row.event_cause)
-        by_id[row.customer_id].posted[key, row.lot, row.kind] = row.amount
+    _load_posted(world, by_id, [each for each in folds if each.rewinds])
     for each in folds:
         _lay_window(each, changes)
     _load_draws(world, by_id, keys)
@@ -139,7 +138,16 @@ def _opened(world: World, customer_id: int, first: EventKey | None) -> WalletFol
     folded = (wallet.folded_until, AFTER_ALL_KINDS, 0, "", "")
     start = folded if first is None else min(first, folded)
     until = max(world.now, wallet.folded_until)
-    return WalletFold(customer_id, start, until, wallet.balance, wallet.debt)
+    return WalletFold(customer_id, start, until, wallet.balance, wallet.debt, rewinds=start < folded)
+
+
+def _load_posted(world: World, by_id: Mapping[int, WalletFold], late: Sequence[WalletFold]) -> None:
+    """What was posted since the window's start; only a wallet that rewinds has any, for nothing is posted ahead."""
+    if not late:
+        return
+    for row in sql.fetch(world.connection, POSTED, **_key_arrays(world, late)):
+        key = (row.event_at, row.event_kind, row.event_sort, row.event_target, row.event_cause)
+        by_id[row.customer_id].posted[key, row.lot, row.kind] = row.amount
 
 
 def _key_arrays(world: World, folds: Sequence[WalletFold]) -> dict[str, Any]:
