@@ -13,6 +13,8 @@ import socket
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.embedded.account import Account
 from worker.embedded.process import Server
@@ -84,4 +86,8 @@ def version_of(url: str) -> str:
 
 
 def connected(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
+    """One try: whoever waits for the server asks again by itself, and sooner than the client would."""
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(
+        url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=once
+    )
