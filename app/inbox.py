@@ -75,7 +75,7 @@ class Ticket:
 COLUMNS = ("shop_domain", "topic", "webhook_id", "event_id", "triggered_at", "api_version", "body")
 INSERT = f"""
 insert into inbox ({", ".join(COLUMNS)})
-select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bytea[])
+select * from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[])
 on conflict (shop_domain, webhook_id) do nothing
 returning shop_domain, webhook_id, id
 """

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     )
     worker_processes: int = Field(2, ge=1, le=256, description="Processes of the worker")
     receiver_threads: int = Field(
-        8, ge=1, le=256, description="Threads of the receiver, which is one process"
+        32, ge=1, le=256, description="Threads of the receiver, which is one process"
     )
     database_connections: int = Field(
         10, ge=1, le=500, description="Most database connections of one process"
