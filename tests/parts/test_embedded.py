@@ -246,6 +246,8 @@ def test_data_that_the_servers_account_cannot_reach_is_kept_in_the_shelter_and_n
             assert f"embedded, data in {kept}" in found.describe()
             remember(found)
             assert told(found.database_url, "select count(*) from kept") == count
+    notes = [note.read_text() for note in shelter.glob("data/*/kept-for")]
+    assert notes == ([f"{data}\n"] if os.getuid() == 0 else [])
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 

@@ -26,6 +26,7 @@ from worker.embedded.process import Server, started_at
 SOCKET_BYTES = 90  # the longest directory whose socket's name still fits the kernel's 104 to 108 bytes
 PORT_TRIES = 3
 ELSEWHERE = "kept-at"  # holds the place of data that the servers' account cannot reach here
+KEPT_FOR = "kept-for"  # beside that data: the data directory it belongs to
 
 
 @dataclass
@@ -225,7 +226,8 @@ def tell(
 def home_of(data_dir: Path, account: Account, shelter: Path) -> Path:
     """Where the servers keep their data: the data directory, or a place under `shelter` when they cannot reach it.
 
-    The place is written into the data directory, so that removing the directory forgets its data.
+    The place is written into the data directory, so that removing the directory forgets its data; the data itself
+    stays, with a note of whose it was, for a person to remove.
     """
     if account.can_run(data_dir):
         return data_dir
@@ -234,6 +236,7 @@ def home_of(data_dir: Path, account: Account, shelter: Path) -> Path:
         note.write_text(f"{shelter / 'data' / secrets.token_hex(8)}\n")
     home = Path(note.read_text().strip())
     passable(home)
+    (home / KEPT_FOR).write_text(f"{data_dir}\n")
     return home
 
 
