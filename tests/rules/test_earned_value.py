@@ -445,7 +445,7 @@ def test_a_status_that_is_switched_off_takes_nothing(status: str, told: list[obj
 
 
 def test_switching_off_reversal_does_not_switch_off_returns() -> None:
-    """R11: independent of R12-R18."""
+    """R11: independent of what is returned (R12)."""
     by = program(reverse_earned={"refunded": False})
     placed = order(6_000, line(1, 6_000, codes={"save": 500}))
     made = decided(placed, refund(1, 6_000, at=day(5)), redemptions=[redeemed(1, 80, at=day(0))], by=by)
