@@ -319,6 +319,13 @@ def test_a_part_is_split_in_proportion_largest_remainder_first() -> None:
     assert tie.returns[0].split == ((CUSTOMER, 2), (OTHER, 1))
 
 
+def test_ties_in_a_group_go_by_member_ids_as_text() -> None:
+    """R20: "10" comes before "9"."""
+    spent = redeemed(1, 30, at=day(0), members={9: 15, 10: 15})
+    got = made(refund(1, 1_000, returned(1, 1_000), at=day(2)), spent=spent)
+    assert dict(got.returns[0].split) == {9: 1, 10: 2}
+
+
 def test_no_member_gets_back_more_than_it_gave_over_several_parts() -> None:
     """R20: three parts and the rest add up to what was drawn from each."""
     units = [refund(n, 1_000, returned(1, 1_000), at=day(n + 1)) for n in (1, 2, 3)]
