@@ -123,27 +123,37 @@ def load_orders(world: World, ids: Iterable[int]) -> None:
 
 
 def load_redemptions(world: World) -> None:
-    """The redemptions whose codes the orders carry, and every other order that carries one of those codes."""
-    codes = {code for order in world.orders.values() if order.placed for code in order.placed.codes}
-    if not codes:
-        return
-    rows = sql.fetch(world.connection, REDEMPTIONS, shop_id=world.shop.id, codes=sorted(codes))
-    world.redemptions = {row.id: row for row in rows}
-    if not rows:
-        return
-    redeemed = sorted({row.code_key for row in rows})
-    siblings = sql.fetch(
-        world.connection, SIBLINGS, shop_id=world.shop.id, codes=redeemed, ids=sorted(world.orders)
-    )
-    load_orders(world, (row.order_id for row in siblings))
+    """The redemptions whose codes the orders carry, every other order that carries one of those codes, and so on.
+
+    An order is planned with all its redemptions or not at all: one that is left out would be taken for unused.
+    """
+    asked: set[str] = set()
+    while codes := _codes(world) - asked:
+        asked |= codes
+        rows = sql.fetch(world.connection, REDEMPTIONS, shop_id=world.shop.id, codes=sorted(codes))
+        if not rows:
+            return
+        world.redemptions |= {row.id: row for row in rows}
+        redeemed = sorted({row.code_key for row in rows})
+        known = sorted(world.orders)
+        siblings = sql.fetch(world.connection, SIBLINGS, shop_id=world.shop.id, codes=redeemed, ids=known)
+        load_orders(world, (row.order_id for row in siblings))
+
+
+def _codes(world: World) -> set[str]:
+    return {code for order in world.orders.values() if order.placed for code in order.placed.codes}
 
 
 def load_books(world: World, customers: Iterable[int]) -> None:
     """What stands of the orders, then the wallets of everyone concerned, locked in id order."""
-    key = {"shop_id": world.shop.id, "ids": sorted(world.orders)}
     if not world.read_only:
-        lock_wallets(world, {*customers, *_customers_booked(world)})
+        lock_wallets(world, {*customers, *customers_booked(world)})
+    key = {"shop_id": world.shop.id, "ids": sorted(world.orders)}
     world.timeline = list(sql.fetch(world.connection, TIMELINE_OF_ORDERS, **key))
+    others = {row.customer_id for row in world.timeline} - set(world.wallets)
+    if others and not world.read_only:  # an order that no longer carries the code of a redemption
+        lock_wallets(world, others)
+        world.timeline = list(sql.fetch(world.connection, TIMELINE_OF_ORDERS, **key))
     for row in sql.fetch(world.connection, AWARDS_OF_ORDERS, **key):
         world.awards[row.order_id, row.target] = row
 
@@ -188,7 +198,14 @@ def redemption_fact(row: Row[Any], *, used_elsewhere: bool) -> Redemption:
     )
 
 
-def _customers_booked(world: World) -> Sequence[int]:
+def customers_of(world: World) -> set[int]:
+    """Whose the orders are, by the facts."""
+    return {
+        o.customer_id for o in world.orders.values() if o.placed is not None and o.customer_id is not None
+    }
+
+
+def customers_booked(world: World) -> Sequence[int]:
     """Whose wallets the orders stand in now: an order whose customer changed must leave the old one."""
     if not any(order.placed for order in world.orders.values()):
         return ()

@@ -22,7 +22,15 @@ from tasks.steps.book import Booked, book, write_wallets
 from tasks.steps.codec import order_document, refund_document
 from tasks.steps.counting import count_orders, counted_of, tiers_at
 from tasks.steps.fold import fold_wallets
-from tasks.steps.load import World, load_books, load_orders, load_redemptions, lock_codes, redemptions_on
+from tasks.steps.load import (
+    World,
+    customers_of,
+    load_books,
+    load_orders,
+    load_redemptions,
+    lock_codes,
+    redemptions_on,
+)
 from tasks.steps.timeline import Changes, Item, compare, items_of
 
 Document = Mapping[str, Any]
@@ -72,7 +80,7 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     if not changed:
         return settled
     _learn_currency(world)
-    load_books(world, _customers(world))
+    load_books(world, customers_of(world))
     settled.plans = _plans(world)
     _keep_facts(world, changed, settled.plans)
     causes = _causes_by_customer(world, told)
@@ -133,12 +141,6 @@ def _refund_state(known: KnownRefund) -> dict[str, Any]:
         **refund_document(known.refund),
         "received_at": known.received_at.isoformat(),
         "conflicts": known.conflicts,
-    }
-
-
-def _customers(world: World) -> set[int]:
-    return {
-        o.customer_id for o in world.orders.values() if o.placed is not None and o.customer_id is not None
     }
 
 

@@ -13,7 +13,16 @@ from models.errors import Refused
 from models.rules.program import Program
 from models.rules.wallet import GRANT, SPEND
 from tasks.steps import sql
-from tasks.steps.load import World, load_orders, lock_codes, lock_wallets, open_world
+from tasks.steps.load import (
+    World,
+    customers_booked,
+    customers_of,
+    load_orders,
+    load_redemptions,
+    lock_codes,
+    lock_wallets,
+    open_world,
+)
 from tasks.steps.settle import settle, settle_clock, settle_items
 from tasks.steps.shops import by_id
 from tasks.steps.timeline import item, redemption_target
@@ -103,9 +112,12 @@ def redeem(
     lock_codes(world, [] if code_key is None else [code_key])
     _check_known(connection, shop_id, [customer_id, *members])
     carriers = [] if code_key is None else _carriers(connection, shop_id, code_key)
-    if carriers:
+    concerned: Sequence[int] = ()
+    if carriers:  # all that settling them will lock is locked now: orders come before wallets
         load_orders(world, carriers)
-    lock_wallets(world, [customer_id, *members])
+        load_redemptions(world)
+        concerned = [*customers_of(world), *customers_booked(world)]
+    lock_wallets(world, [customer_id, *members, *concerned])
     settle_clock(world, list(members))
     _check_balances(connection, shop_id, members)
     values = {
