@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
-from flask import Blueprint, Response, request
 from prometheus_client import Counter
 from werkzeug.wsgi import get_content_length
 
@@ -22,6 +23,7 @@ from worker.topics import label_of
 
 log = structlog.get_logger(__name__)
 
+PATH = "/webhooks"
 HEADER_FAMILIES = ("HTTP_X_SHOPIFY_", "HTTP_SHOPIFY_")
 LONGEST_TEXT = 255  # characters of a header that are kept
 LONGEST_ID = 128  # a webhook id is a UUID; what is longer is none, and cut ones could be taken for each other
@@ -32,38 +34,43 @@ ODD = re.compile(r"[^\x20-\x7e]+")  # nothing that Shopify says of itself is out
 class Answer:
     """A short JSON answer, encoded once."""
 
-    def __init__(self, status: int, said: str, **headers: str) -> None:
+    def __init__(self, status: HTTPStatus, said: str, **headers: str) -> None:
         self.status = status
         self.said = said
-        self._body = f'{{"status":"{said}"}}\n'.encode()
-        self._headers = [
+        self.line = f"{status.value} {status.phrase}"
+        self.body = f'{{"status":"{said}"}}\n'.encode()
+        self.headers = [
             ("Content-Type", "application/json"),
-            ("Content-Length", str(len(self._body))),
-            *headers.items(),
+            ("Content-Length", str(len(self.body))),
+            *((name.replace("_", "-"), value) for name, value in headers.items()),
         ]
 
-    def response(self) -> Response:
-        return Response(self._body, self.status, headers=self._headers)
+
+STORED = Answer(HTTPStatus.OK, "stored")
+SEEN = Answer(HTTPStatus.OK, "seen_before")
+REFUSED = Answer(HTTPStatus.UNAUTHORIZED, "not_signed")
+NOT_POSTED = Answer(HTTPStatus.METHOD_NOT_ALLOWED, "post_only", Allow="POST")
+TOO_LARGE = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large")
+UNAVAILABLE = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "try_again", Retry_After=str(RETRY_AFTER_SECONDS))
 
 
-STORED = Answer(200, "stored")
-SEEN = Answer(200, "seen_before")
-REFUSED = Answer(401, "not_signed")
-TOO_LARGE = Answer(413, "too_large")
-UNAVAILABLE = Answer(503, "try_again", **{"Retry-After": str(RETRY_AFTER_SECONDS)})
+def make_receiver(
+    writer: Writer, secrets: Sequence[bytes], webhooks: Counter, max_bytes: int
+) -> WSGIApplication:
+    """The receiver, counting each answer by topic in `webhooks`.
 
+    It stands before Flask, not in it: the routing and contexts of a request cost more than checking and storing it.
+    """
 
-def make_blueprint(writer: Writer, secrets: Sequence[bytes], webhooks: Counter, max_bytes: int) -> Blueprint:
-    """The receiver, counting each answer by topic in `webhooks`."""
-    receiver = Blueprint("receiver", __name__)
-
-    @receiver.post("/webhooks")
-    def webhook() -> Response:
-        environ = request.environ
-        answer = receive(environ, writer, secrets, max_bytes)
-        topic = label_of(header(environ, "TOPIC") or "") if answer is not REFUSED else "other"
+    def receiver(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST":
+            answer = NOT_POSTED
+        else:
+            answer = receive(environ, writer, secrets, max_bytes)
+        topic = "other" if answer in (REFUSED, NOT_POSTED) else label_of(header(environ, "TOPIC") or "")
         webhooks.labels(topic, answer.said).inc()
-        return answer.response()
+        start_response(answer.line, answer.headers)
+        return (answer.body,)
 
     return receiver
 
@@ -78,6 +85,9 @@ def receive(environ: dict[str, Any], writer: Writer, secrets: Sequence[bytes], m
     try:
         stored = writer.keep(delivery_of(environ, body))
     except DatabaseBusy:
+        return refuse(UNAVAILABLE)
+    except Exception:  # whatever it is, nothing is known to be stored: Shopify shall send it again
+        log.exception("webhook_not_stored")
         return refuse(UNAVAILABLE)
     return STORED if stored.new else SEEN
 
@@ -102,7 +112,7 @@ def whole_body(environ: dict[str, Any], max_bytes: int) -> bytes | None:
 
 
 def refuse(answer: Answer) -> Answer:
-    log.warning("webhook_refused", status=answer.status, reason=answer.said)
+    log.warning("webhook_refused", status=answer.status.value, reason=answer.said)
     return answer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import create_app
+from app.web import create_app
 from models.settings import load_settings
 from worker.logs import configure
 

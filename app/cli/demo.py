@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from app.cli.context import Session, data_option, ended_by_sigterm, in_force, json_option, note
-from app.cli.demo_checks import Outcome, checks_of, deeds_of, effects_of, untouched
+from app.cli.demo_checks import Outcome, checks_of, deeds_of, effects_of, replayed, untouched
 from app.cli.demo_show import Show, show_for
 from app.cli.demo_story import Story, books, echo, open_shop, redeem, sell, spend, unwind
 from app.cli.up import children
@@ -41,10 +41,10 @@ DEFAULT_SEED = 1
 
 @click.command()
 @click.option(
-    "--orders", type=click.IntRange(1, 5000), default=40, show_default=True, help="Orders to place."
+    "--orders", type=click.IntRange(1, 2000), default=40, show_default=True, help="Orders to place."
 )
 @click.option(
-    "--refunds", type=click.IntRange(0, 20_000), default=60, show_default=True, help="Refunds to make."
+    "--refunds", type=click.IntRange(0, 5000), default=60, show_default=True, help="Refunds to make."
 )
 @click.option(
     "--seed", type=int, default=DEFAULT_SEED, show_default=True, help="The same seed is the same world."
@@ -148,6 +148,8 @@ def tell(story: Story, show: Show) -> Outcome:
     checks = [
         *checks_of(story, deeds),
         untouched("webhooks delivered again under new ids changed nothing", standing, echoed),
+        replayed(story),
+        untouched("nor did the replay", echoed, books(story)),
     ]
     return Outcome(story, effects_of(story, deeds), checks, time.monotonic() - started)
 

@@ -125,7 +125,7 @@ class Sender:
         """
         shots: list[Shot] = []
         for delivery in deliveries:
-            first = max(start, delivery.triggered_at.timestamp() + 1.0) if live else start
+            first = max(start, delivery.triggered_at.timestamp()) if live else start
             self._add(shots, delivery, first)
             if self._dice.random() < self._habits.repeated:
                 self._add(shots, delivery, first)

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from app import create_app
+from app.web import create_app
 from models.settings import Settings
 from tasks.steps.drain import drain
 from tasks.steps.read import order

@@ -14,8 +14,8 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app import create_app
 from app.signature import signature_of
+from app.web import create_app
 from models.settings import Settings
 from tasks.refunds import process
 from worker.celery_app import celery_app

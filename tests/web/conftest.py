@@ -8,8 +8,8 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from app import create_app
 from app.signature import signature_of
+from app.web import create_app
 from models.settings import Settings
 
 SECRET = "a client secret of the tests"

@@ -13,10 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app import create_app
 from app.inbox import Delivery, Writer, store
 from app.receiver import clean, delivery_of, id_of
 from app.signature import signature_of
+from app.web import create_app
 from models.errors import InvalidSetting
 from models.settings import Settings
 
@@ -148,7 +148,7 @@ def test_a_body_in_chunks_without_a_length_has_the_same_limit(client, shop, size
 def test_only_post_is_answered_at_webhooks(client):
     answer = client.get("/webhooks")
     assert answer.status_code == 405
-    assert answer.json["error"]["code"] == "method_not_allowed"
+    assert (answer.json, answer.headers["Allow"]) == ({"status": "post_only"}, "POST")
     assert "POST" in answer.headers["Allow"]
 
 

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, insert
 from werkzeug.test import TestResponse
 
-from app import create_app
 from app.api import OPERATIONS, PREFIX, openapi
+from app.web import create_app
 from models.rules.facts import Adjustment, Fact, Line, Refund, ReturnedLine, Snapshot, Transaction
 from models.settings import Settings
 from models.tables import InboxEvent

@@ -10,8 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app import create_api
 from app.api import OPERATIONS, PREFIX
+from app.web import create_api
 from tests.web.api.conftest import DOCUMENT, validator
 
 OPEN_PAGES = {"openapi.json", "docs"}
