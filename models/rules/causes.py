@@ -122,11 +122,14 @@ def edited_lines(order: OrderFacts) -> list[Line]:
     """The newest view of each line, with the placed view's money for lines that were placed."""
     assert order.placed is not None and order.newest is not None
     placed = {line.id: line for line in order.placed.lines}
-    lines = []
-    for line in order.newest.lines:
-        first = placed.get(line.id)
-        lines.append(line if first is None else replace(first, current_quantity=_current(first, line)))
-    return lines
+    return [_as_placed(placed.get(line.id), line) for line in order.newest.lines]
+
+
+def _as_placed(first: Line | None, line: Line) -> Line:
+    if first is None:
+        return line
+    current = _current(first, line)
+    return first if first.current_quantity == current else replace(first, current_quantity=current)
 
 
 def _current(placed: Line, newest: Line) -> int:
