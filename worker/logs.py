@@ -14,6 +14,9 @@ from models.settings import Settings, load_settings
 
 SHOWN = ("shop", "topic", "order_id", "refund_id", "event_id")  # of a task's arguments, in every line it logs
 
+TASK_LOGGERS = frozenset(["celery.worker.strategy", "celery.app.trace", "celery.beat"])
+EVERY_FEW_SECONDS = ("sweeps.ring", "clock.mature")
+
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -40,9 +43,19 @@ def configure(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(settings))
+    handler.addFilter(is_news)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # readiness asks for the schema's version all day
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Not the coming and going of tasks that run every few seconds and mostly find nothing; what they find they log."""
+    if record.levelno > logging.INFO or record.name not in TASK_LOGGERS:
+        return True
+    said = record.getMessage()
+    return not any(name in said for name in EVERY_FEW_SECONDS)
 
 
 def formatter(settings: Settings) -> logging.Formatter:
