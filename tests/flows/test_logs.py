@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from models.settings import Settings
-from worker.logs import formatter
+from worker.logs import formatter, is_news
 
 
 def line_of(settings, message="", error=None, **more):
@@ -53,3 +53,12 @@ def test_an_error_is_shown_with_its_place_and_without_its_variables(format):
     shown = line_of(Settings(log_format=format), "failed", error=failing())
     assert "no such lot" in shown and "test_logs.py" in shown
     assert "ann@example.com" not in shown
+
+
+def test_tasks_that_tick_are_not_news_but_their_troubles_are() -> None:
+    def record(level: int, name: str) -> logging.LogRecord:
+        return logging.LogRecord("celery.app.trace", level, "", 0, "Task %s succeeded", (name,), None)
+
+    assert is_news(record(logging.INFO, "refunds.process[1]"))
+    assert not is_news(record(logging.INFO, "sweeps.ring[1]"))
+    assert is_news(record(logging.ERROR, "sweeps.ring[1]"))
