@@ -19,11 +19,38 @@ Settings = dict[str, Any]
 Program = Sequence[tuple[datetime | None, Settings]]
 Redemption = dict[str, Any]
 
-NO_DECIMALS = {"JPY", "KRW", "VND", "CLP", "ISK", "UGX", "XAF", "XOF", "XPF", "PYG", "RWF", "BIF", "DJF", "GNF", "KMF", "VUV", "UYI"}
+NO_DECIMALS = {
+    "JPY",
+    "KRW",
+    "VND",
+    "CLP",
+    "ISK",
+    "UGX",
+    "XAF",
+    "XOF",
+    "XPF",
+    "PYG",
+    "RWF",
+    "BIF",
+    "DJF",
+    "GNF",
+    "KMF",
+    "VUV",
+    "UYI",
+}
 THREE_DECIMALS = {"KWD", "BHD", "JOD", "OMR", "TND", "IQD", "LYD"}
 PAID = {"paid", "partially_refunded", "refunded"}
 NOT_CAPTURED = {"pending", "authorized", "voided", "expired"}
-PROGRESS = ["pending", "authorized", "expired", "voided", "partially_paid", "paid", "partially_refunded", "refunded"]
+PROGRESS = [
+    "pending",
+    "authorized",
+    "expired",
+    "voided",
+    "partially_paid",
+    "paid",
+    "partially_refunded",
+    "refunded",
+]
 BEST_STATUS = ["success", "error", "failure", "pending"]
 
 
@@ -120,7 +147,12 @@ class Outcome:
         return sum(c.value for c in self.causes if c.kind in ("refund", "dispute"))
 
     def counts_at(self, t: datetime) -> bool:
-        return not self.ignored and self.customer_id is not None and self.paid_at is not None and self.paid_at <= t
+        return (
+            not self.ignored
+            and self.customer_id is not None
+            and self.paid_at is not None
+            and self.paid_at <= t
+        )
 
     def closed_at(self, t: datetime) -> bool:
         return self.closing is not None and self.closing.at <= t
@@ -129,7 +161,9 @@ class Outcome:
         """Shop money this order counts for in tiers, as recorded until t (D23)."""
         if not self.counts_at(t) or self.closed_at(t):
             return 0
-        given_back = sum(c.value for c in self.causes if c.kind in ("refund", "dispute", "edit") and c.at <= t)
+        given_back = sum(
+            c.value for c in self.causes if c.kind in ("refund", "dispute", "edit") and c.at <= t
+        )
         return max(0, self.total_minor + sum(v for at, v in self.added if at <= t) - given_back)
 
     def count_at(self, t: datetime) -> int:
@@ -141,7 +175,9 @@ class Outcome:
         total = 0
         for award in self.awards:
             if award.at <= t:
-                total += award.amount - sum(c.amount for c in self.claims if c.target == award.target and c.at <= t)
+                total += award.amount - sum(
+                    c.amount for c in self.claims if c.target == award.target and c.at <= t
+                )
         return total
 
     def recorded_times(self) -> list[datetime]:
@@ -150,7 +186,13 @@ class Outcome:
         return times + ([self.paid_at] if self.paid_at else [])
 
 
-def decide(*, seen: Iterable[Seen], program: Program, redemptions: Sequence[Redemption] = (), undone: frozenset[int] = frozenset()) -> Outcome | None:
+def decide(
+    *,
+    seen: Iterable[Seen],
+    program: Program,
+    redemptions: Sequence[Redemption] = (),
+    undone: frozenset[int] = frozenset(),
+) -> Outcome | None:
     """The outcome of ONE order, None while no snapshot of it is known (R28). `redemptions`: those used on it (D16)."""
     facts = Facts(list(seen), program, undone)
     if not facts.snapshots:
@@ -202,7 +244,14 @@ def canonical(fact: Fact) -> str:
 def snapshot_order(s: Snapshot) -> tuple[datetime, int, bool, int, int, str]:
     """Which snapshot is the later one: `updated_at`, then how far the order has come, then the content (D1)."""
     gone = sum(line.quantity - line.current_quantity for line in s.lines)
-    return (s.updated_at, PROGRESS.index(s.financial_status), s.cancelled_at is not None, len(s.lines), gone, canonical(s))
+    return (
+        s.updated_at,
+        PROGRESS.index(s.financial_status),
+        s.cancelled_at is not None,
+        len(s.lines),
+        gone,
+        canonical(s),
+    )
 
 
 def line_value(line: Line, mask: str, taxes_included: bool) -> int:
@@ -232,7 +281,13 @@ class Facts:
         self.added_lines = [ln for ln in self.newest.lines if ln.id not in {p.id for p in self.placed.lines}]
         self.removed = self._removed()
         self.new_money = self._new_money()
-        self.added_values = [(self.added_at(ln), floor(line_value(ln, "total", self.newest.taxes_included) * self.new_money[ln.id])) for ln in self.added_lines]
+        self.added_values = [
+            (
+                self.added_at(ln),
+                floor(line_value(ln, "total", self.newest.taxes_included) * self.new_money[ln.id]),
+            )
+            for ln in self.added_lines
+        ]
         self._causes()
 
     # -- joins ---------------------------------------------------------------------------------------
@@ -243,22 +298,54 @@ class Facts:
         for id in {s.fact.id for s in self.seen if isinstance(s.fact, Refund)}:
             told = [s for s in self.seen if isinstance(s.fact, Refund) and s.fact.id == id]
             tellings = [s.fact for s in told if isinstance(s.fact, Refund)]
-            base = min(tellings, key=lambda r: canonical(Refund(id=0, order_id=0, created_at=r.created_at.min, lines=r.lines, shipping_minor=r.shipping_minor, adjustments=r.adjustments, transaction_ids=())))
+            base = min(
+                tellings,
+                key=lambda r: canonical(
+                    Refund(
+                        id=0,
+                        order_id=0,
+                        created_at=r.created_at.min,
+                        lines=r.lines,
+                        shipping_minor=r.shipping_minor,
+                        adjustments=r.adjustments,
+                        transaction_ids=(),
+                    )
+                ),
+            )
             at = min(min(r.created_at for r in tellings), min(s.received_at for s in told))
             ids = tuple(sorted({t for r in tellings for t in r.transaction_ids}))
-            merged[id] = Refund(id=id, order_id=base.order_id, created_at=at, lines=base.lines, shipping_minor=base.shipping_minor, adjustments=base.adjustments, transaction_ids=ids)
+            merged[id] = Refund(
+                id=id,
+                order_id=base.order_id,
+                created_at=at,
+                lines=base.lines,
+                shipping_minor=base.shipping_minor,
+                adjustments=base.adjustments,
+                transaction_ids=ids,
+            )
         return merged
 
     def _transactions(self) -> dict[int, Transaction]:
         merged: dict[int, Transaction] = {}
         facts = [s.fact for s in self.seen if isinstance(s.fact, Transaction)]
         for id in {t.id for t in facts}:
-            tellings = sorted((t for t in facts if t.id == id), key=lambda t: (BEST_STATUS.index(t.status), canonical(t)))
+            tellings = sorted(
+                (t for t in facts if t.id == id), key=lambda t: (BEST_STATUS.index(t.status), canonical(t))
+            )
             best = tellings[0]
             shop = [t.shop_amount_minor for t in tellings if t.shop_amount_minor is not None]
             listed = [t.refund_id for t in tellings if t.refund_id is not None]
-            merged[id] = Transaction(id=id, order_id=best.order_id, kind=best.kind, status=best.status, amount_minor=best.amount_minor, currency=best.currency,
-                                     shop_amount_minor=min(shop) if shop else None, at=best.at, refund_id=min(listed) if listed else None)
+            merged[id] = Transaction(
+                id=id,
+                order_id=best.order_id,
+                kind=best.kind,
+                status=best.status,
+                amount_minor=best.amount_minor,
+                currency=best.currency,
+                shop_amount_minor=min(shop) if shop else None,
+                at=best.at,
+                refund_id=min(listed) if listed else None,
+            )
         return merged
 
     def _customer(self) -> int | None:
@@ -266,11 +353,19 @@ class Facts:
         return max(having, key=snapshot_order).customer_id if having else None
 
     def _least_update(self, wanted: Any) -> datetime | None:
-        times = [min(s.fact.updated_at, s.received_at) for s in self.seen if isinstance(s.fact, Snapshot) and wanted(s.fact)]
+        times = [
+            min(s.fact.updated_at, s.received_at)
+            for s in self.seen
+            if isinstance(s.fact, Snapshot) and wanted(s.fact)
+        ]
         return min(times) if times else None
 
     def _cancelled_at(self) -> datetime | None:
-        times = [min(s.fact.cancelled_at, s.received_at) for s in self.seen if isinstance(s.fact, Snapshot) and s.fact.cancelled_at]
+        times = [
+            min(s.fact.cancelled_at, s.received_at)
+            for s in self.seen
+            if isinstance(s.fact, Snapshot) and s.fact.cancelled_at
+        ]
         return min(times) if times else None
 
     # -- money (D7) ----------------------------------------------------------------------------------
@@ -279,17 +374,25 @@ class Facts:
         """Half up by the order's own ratio (S1)."""
         if currency == self.placed.currency or not self.placed.presentment_total_minor:
             return amount
-        return floor(Fraction(amount * self.placed.total_minor, self.placed.presentment_total_minor) + Fraction(1, 2))
+        return floor(
+            Fraction(amount * self.placed.total_minor, self.placed.presentment_total_minor) + Fraction(1, 2)
+        )
 
     def money_of(self, refund: Refund) -> list[Transaction]:
-        return [t for t in self.transactions.values() if t.kind == "refund" and (t.id in refund.transaction_ids or t.refund_id == refund.id)]
+        return [
+            t
+            for t in self.transactions.values()
+            if t.kind == "refund" and (t.id in refund.transaction_ids or t.refund_id == refund.id)
+        ]
 
     def identity(self, refund: Refund) -> int:
         lines = sum(ln.subtotal_minor + ln.tax_minor for ln in refund.lines)
         return lines + refund.shipping_minor - sum(a.amount_minor + a.tax_minor for a in refund.adjustments)
 
     def shipping(self, refund: Refund) -> int:
-        return refund.shipping_minor - sum(a.amount_minor + a.tax_minor for a in refund.adjustments if a.shipping)
+        return refund.shipping_minor - sum(
+            a.amount_minor + a.tax_minor for a in refund.adjustments if a.shipping
+        )
 
     def value(self, refund: Refund) -> tuple[int, tuple[str, ...]]:
         if refund.id in self.undone:
@@ -300,7 +403,13 @@ class Facts:
             return 0, ("NO_MONEY_MOVED",)
         if "success" not in statuses:
             return 0, ("MONEY_PENDING",) if "pending" in statuses else ("MONEY_FAILED",)
-        settled = sum(t.shop_amount_minor if t.shop_amount_minor is not None else self.shop_money(t.amount_minor, t.currency) for t in money if t.status == "success")
+        settled = sum(
+            t.shop_amount_minor
+            if t.shop_amount_minor is not None
+            else self.shop_money(t.amount_minor, t.currency)
+            for t in money
+            if t.status == "success"
+        )
         reasons = () if "pending" not in statuses else ("MONEY_PENDING",)
         identity = self.identity(refund)
         if abs(identity - settled) <= 1:
@@ -311,8 +420,16 @@ class Facts:
 
     def added_at(self, line: Line) -> datetime:
         """First time it was seen, not before the order was paid."""
-        times = [min(s.fact.updated_at, s.received_at) for s in self.seen if isinstance(s.fact, Snapshot) and any(ln.id == line.id for ln in s.fact.lines)]
-        times += [min(s.fact.committed_at, s.received_at) for s in self.seen if isinstance(s.fact, Edit) and any(id == line.id for id, _ in s.fact.additions)]
+        times = [
+            min(s.fact.updated_at, s.received_at)
+            for s in self.seen
+            if isinstance(s.fact, Snapshot) and any(ln.id == line.id for ln in s.fact.lines)
+        ]
+        times += [
+            min(s.fact.committed_at, s.received_at)
+            for s in self.seen
+            if isinstance(s.fact, Edit) and any(id == line.id for id, _ in s.fact.additions)
+        ]
         return max([min(times), *([self.paid_at] if self.paid_at else [])])
 
     def _removed(self) -> list[tuple[Line, int, datetime]]:
@@ -321,11 +438,19 @@ class Facts:
         removed = []
         for now in self.newest.lines:
             line = placed.get(now.id, now)
-            back = sum(r.quantity for refund in self.refunds.values() for r in refund.lines if r.line_id == line.id)
+            back = sum(
+                r.quantity for refund in self.refunds.values() for r in refund.lines if r.line_id == line.id
+            )
             units = max(0, line.quantity - now.current_quantity - back)
             if units:
-                same = [min(s.fact.updated_at, s.received_at) for s in self.seen if isinstance(s.fact, Snapshot)
-                        and any(ln.id == now.id and ln.current_quantity == now.current_quantity for ln in s.fact.lines)]
+                same = [
+                    min(s.fact.updated_at, s.received_at)
+                    for s in self.seen
+                    if isinstance(s.fact, Snapshot)
+                    and any(
+                        ln.id == now.id and ln.current_quantity == now.current_quantity for ln in s.fact.lines
+                    )
+                ]
                 removed.append((line, units, min(same)))
         return removed
 
@@ -353,16 +478,41 @@ class Facts:
         causes = []
         for refund in self.refunds.values():
             value, reasons = self.value(refund)
-            causes.append(Cause(f"refund:{refund.id}", "refund", refund.id, refund.created_at, value, reasons, refund))
+            causes.append(
+                Cause(f"refund:{refund.id}", "refund", refund.id, refund.created_at, value, reasons, refund)
+            )
         for id in {s.fact.id for s in self.seen if isinstance(s.fact, Dispute)}:
-            lost = [s for s in self.seen if isinstance(s.fact, Dispute) and s.fact.id == id and s.fact.status == "lost"]
+            lost = [
+                s
+                for s in self.seen
+                if isinstance(s.fact, Dispute) and s.fact.id == id and s.fact.status == "lost"
+            ]
             if lost:
-                fact = min((s.fact for s in lost if isinstance(s.fact, Dispute)), key=lambda d: (d.at, canonical(d)))
+                fact = min(
+                    (s.fact for s in lost if isinstance(s.fact, Dispute)), key=lambda d: (d.at, canonical(d))
+                )
                 at = min(fact.at, min(s.received_at for s in lost))
-                causes.append(Cause(f"dispute:{id}", "dispute", id, at, self.shop_money(fact.amount_minor, fact.currency)))
+                causes.append(
+                    Cause(
+                        f"dispute:{id}", "dispute", id, at, self.shop_money(fact.amount_minor, fact.currency)
+                    )
+                )
         gives_back = sorted(causes, key=lambda c: c.order)
         for line, units, at in self.removed:
-            causes.append(Cause(f"edit:{line.id}", "edit", line.id, at, floor(Fraction(line_value(line, "total", self.newest.taxes_included) * units, line.quantity) * self.new_money.get(line.id, 1)), line_id=line.id, units=units))
+            causes.append(
+                Cause(
+                    f"edit:{line.id}",
+                    "edit",
+                    line.id,
+                    at,
+                    floor(
+                        Fraction(line_value(line, "total", self.newest.taxes_included) * units, line.quantity)
+                        * self.new_money.get(line.id, 1)
+                    ),
+                    line_id=line.id,
+                    units=units,
+                )
+            )
         self.flags: tuple[str, ...] = ()
         by_refund = self._closing_refund(gives_back)
         by_state = self._closing_state(by_refund)
@@ -374,9 +524,17 @@ class Facts:
         self.status = self._status(gives_back)
 
     def _closing_refund(self, gives_back: list[Cause]) -> Cause | None:
-        gone = sum(floor(Fraction(line_value(ln, "total", self.newest.taxes_included) * u, ln.quantity) * self.new_money.get(ln.id, 1)) for ln, u, _ in self.removed)
+        gone = sum(
+            floor(
+                Fraction(line_value(ln, "total", self.newest.taxes_included) * u, ln.quantity)
+                * self.new_money.get(ln.id, 1)
+            )
+            for ln, u, _ in self.removed
+        )
         worth = {ln.id: line_value(ln, "total", self.newest.taxes_included) for ln in self.added_lines}
-        to_reach = floor(self.placed.total_minor + sum(worth[id] * e for id, e in self.new_money.items()) - gone)
+        to_reach = floor(
+            self.placed.total_minor + sum(worth[id] * e for id, e in self.new_money.items()) - gone
+        )
         running = 0
         for cause in gives_back:
             running += cause.value
@@ -389,13 +547,20 @@ class Facts:
         return None
 
     def _closing_state(self, by_refund: Cause | None) -> Cause | None:
-        took_money = any(t.kind in ("sale", "capture") and t.status == "success" for t in self.transactions.values())
+        took_money = any(
+            t.kind in ("sale", "capture") and t.status == "success" for t in self.transactions.values()
+        )
         nothing_captured = self.newest.financial_status in NOT_CAPTURED and not took_money
         never_paid = self.newest.financial_status in ("voided", "expired")
         id = self.placed.order_id
         if self.cancelled_at is not None:
             if nothing_captured:
-                return Cause(f"{'void' if never_paid else 'cancel'}:{id}", "void" if never_paid else "cancel", id, self.cancelled_at)
+                return Cause(
+                    f"{'void' if never_paid else 'cancel'}:{id}",
+                    "void" if never_paid else "cancel",
+                    id,
+                    self.cancelled_at,
+                )
             if by_refund is not None:
                 return None
             if in_force(self.program, self.cancelled_at)["cancelled_paid"] == "close":
@@ -433,18 +598,45 @@ class Facts:
             awards.append(self._award(rule["id"], rule, amount, self.paid_at, settings))
             if Fraction(rule["per_currency_unit"]) > 0:
                 for line in self.added_lines:
-                    amount = self._earned(line_value(line, rule["mask"], self.newest.taxes_included) * self.new_money[line.id], rule, scale)
-                    awards.append(self._award(f"{rule['id']}+{line.id}", rule, amount, self.added_at(line), settings, line.id))
+                    amount = self._earned(
+                        line_value(line, rule["mask"], self.newest.taxes_included) * self.new_money[line.id],
+                        rule,
+                        scale,
+                    )
+                    awards.append(
+                        self._award(
+                            f"{rule['id']}+{line.id}", rule, amount, self.added_at(line), settings, line.id
+                        )
+                    )
         return awards
 
     def _earned(self, base_minor: int | Fraction, rule: Settings, scale: int) -> int:
-        return floor(Fraction(base_minor) / (10 ** decimals(self.placed.currency)) * Fraction(rule["per_currency_unit"]) * 10**scale)
+        currency_units = Fraction(base_minor) / int(10 ** decimals(self.placed.currency))
+        return floor(currency_units * Fraction(rule["per_currency_unit"]) * int(10**scale))
 
-    def _award(self, target: str, rule: Settings, amount: int, at: datetime, settings: Settings, line_id: int | None = None) -> Award:
+    def _award(
+        self,
+        target: str,
+        rule: Settings,
+        amount: int,
+        at: datetime,
+        settings: Settings,
+        line_id: int | None = None,
+    ) -> Award:
         due = at + timedelta(hours=24) * settings["waiting_days"]
         days = settings["expiry_days"]
         expires_at = None if days is None else due + timedelta(hours=24) * days
-        return Award(target, rule["id"], amount, at, due, expires_at, rule["mask"], rule["on_partial"] == "only_on_full", line_id)
+        return Award(
+            target,
+            rule["id"],
+            amount,
+            at,
+            due,
+            expires_at,
+            rule["mask"],
+            rule["on_partial"] == "only_on_full",
+            line_id,
+        )
 
     def ratio(self, cause: Cause, award: Award) -> Fraction:
         """The part of this award that this cause is about, closing apart. At least 0, not yet capped."""
@@ -471,13 +663,21 @@ class Facts:
     def _of_added(self, cause: Cause, mask: str) -> Fraction:
         added = {ln.id for ln in self.added_lines}
         lines = cause.refund.lines if cause.refund else ()
-        return sum((ln.subtotal_minor + (ln.tax_minor if mask == "total" else 0)) * self.new_money[ln.line_id] for ln in lines if ln.line_id in added) + Fraction(0)
+        return sum(
+            (ln.subtotal_minor + (ln.tax_minor if mask == "total" else 0)) * self.new_money[ln.line_id]
+            for ln in lines
+            if ln.line_id in added
+        ) + Fraction(0)
 
     def _ratio_on_added_line(self, cause: Cause, line_id: int) -> Fraction:
         line = next(ln for ln in self.added_lines if ln.id == line_id)
         if cause.kind == "edit":
             return part(cause.units, line.quantity) if cause.line_id == line_id else Fraction(0)
-        return part(sum(ln.quantity for ln in cause.refund.lines if ln.line_id == line_id), line.quantity) if cause.refund else Fraction(0)
+        return (
+            part(sum(ln.quantity for ln in cause.refund.lines if ln.line_id == line_id), line.quantity)
+            if cause.refund
+            else Fraction(0)
+        )
 
 
 def part(amount: Fraction | int, whole: int) -> Fraction:
@@ -510,7 +710,11 @@ def claims_on(award: Award, facts: Facts) -> list[Claim]:
             else:
                 asked = floor(award.amount * min(Fraction(1), ratio))
             amount = min(left, max(0, asked))
-        claims.append(Claim(cause.name, cause.at, cause.number, award.target, amount, cause.at < award.due, ratio, reason))
+        claims.append(
+            Claim(
+                cause.name, cause.at, cause.number, award.target, amount, cause.at < award.due, ratio, reason
+            )
+        )
     return claims
 
 
@@ -520,7 +724,9 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
     amount_redeemed: int = redemption["amount"]
     back = dict.fromkeys(redemption["members"], 0)
     code = redemption["code"].casefold() if redemption["code"] else None
-    shares = {ln.id: (ln.quantity, sum(s for c, s in ln.code_discounts if c == code)) for ln in facts.placed.lines}
+    shares = {
+        ln.id: (ln.quantity, sum(s for c, s in ln.code_discounts if c == code)) for ln in facts.placed.lines
+    }
     whole = sum(share for _, share in shares.values())
     units = dict.fromkeys(shares, 0)
     forfeited, restitution = 0, "code" if redemption.get("reactivated") else "none"
@@ -563,7 +769,11 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
             elif whole == 0:
                 reason = "NO_LINE_DISCOUNT"
             elif cause.refund is None or not cause.refund.lines:
-                reason = "SHIPPING_ONLY" if cause.refund and 0 < cause.value <= facts.shipping(cause.refund) else "AMOUNT_ONLY"
+                reason = (
+                    "SHIPPING_ONLY"
+                    if cause.refund and 0 < cause.value <= facts.shipping(cause.refund)
+                    else "AMOUNT_ONLY"
+                )
             else:
                 amount = asked
         split = split_over({m: n - back[m] for m, n in redemption["members"].items()}, amount)
@@ -571,7 +781,18 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
             back[member] += given
         if amount:
             restitution = "points"
-        returns.append(Return(cause.name, cause.at, cause.number, redemption["id"], amount, split, reason, settings["return_redeemed"]["expired_grace_days"]))
+        returns.append(
+            Return(
+                cause.name,
+                cause.at,
+                cause.number,
+                redemption["id"],
+                amount,
+                split,
+                reason,
+                settings["return_redeemed"]["expired_grace_days"],
+            )
+        )
     return returns, restitution, forfeited
 
 
@@ -579,8 +800,13 @@ def may_reactivate(redemption: Redemption, settings: Settings) -> bool:
     """R22, apart from `nothing returned yet`."""
     reward = next((r for r in settings["rewards"] if r["id"] == redemption["reward_id"]), None)
     return bool(
-        reward and reward["reactivate_code"] and redemption["code"] and redemption["kind"] != "gift_card"
-        and redemption["reactivations"] < 3 and not redemption["used_elsewhere"] and not redemption["reactivation_failed"]
+        reward
+        and reward["reactivate_code"]
+        and redemption["code"]
+        and redemption["kind"] != "gift_card"
+        and redemption["reactivations"] < 3
+        and not redemption["used_elsewhere"]
+        and not redemption["reactivation_failed"]
     )
 
 
@@ -591,6 +817,8 @@ def split_over(owed: dict[Any, int], amount: int) -> dict[Any, int]:
         return dict.fromkeys(owed, 0)
     exact = {m: Fraction(amount * n, total) for m, n in owed.items()}
     given = {m: floor(q) for m, q in exact.items()}
-    for member in sorted(owed, key=lambda m: (-(exact[m] - floor(exact[m])), str(m)))[: amount - sum(given.values())]:
+    for member in sorted(owed, key=lambda m: (-(exact[m] - floor(exact[m])), str(m)))[
+        : amount - sum(given.values())
+    ]:
         given[member] += 1
     return given

@@ -109,40 +109,101 @@ class Shop:
             )
             if outcome is not None:
                 outcomes[order_id] = outcome
-        wallets = {c: self._wallet(c, outcomes, redemptions, until) for c in self._customers(outcomes, redemptions)}
+        wallets = {
+            c: self._wallet(c, outcomes, redemptions, until) for c in self._customers(outcomes, redemptions)
+        }
         redeemed = {r["id"]: redemption_state(r, used_on[r["id"]], outcomes, wallets) for r in redemptions}
-        orders = {id: order_state(o, wallets, {r: s for r, s in redeemed.items() if used_on[r] == id}, until) for id, o in outcomes.items()}
+        orders = {
+            id: order_state(o, wallets, {r: s for r, s in redeemed.items() if used_on[r] == id}, until)
+            for id, o in outcomes.items()
+        }
         return State({c: self._customer(c, w, outcomes, until) for c, w in wallets.items()}, orders, redeemed)
 
     def _customers(self, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption]) -> list[int]:
-        ids = {o.customer_id for o in outcomes.values() if o.customer_id is not None} | {g.customer_id for g in self.grants}
+        ids = {o.customer_id for o in outcomes.values() if o.customer_id is not None} | {
+            g.customer_id for g in self.grants
+        }
         return sorted(ids | {m for r in redemptions for m in r["members"]})
 
     def _carries_debt(self, at: datetime) -> bool:
         return bool(in_force(self.program, at)["below_zero"] == "carry_debt")
 
-    def _wallet(self, customer: int, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption], until: datetime) -> Wallet:
+    def _wallet(
+        self, customer: int, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption], until: datetime
+    ) -> Wallet:
         events, awards = [], []
         for g in self.grants:
             if g.customer_id == customer and (g.received_at or g.at) <= until:
-                events.append(Event(kind="grant", at=g.at, number=g.id, target="", cause=f"grant:{g.id}", amount=g.amount, expires_at=g.expires_at))
+                events.append(
+                    Event(
+                        kind="grant",
+                        at=g.at,
+                        number=g.id,
+                        target="",
+                        cause=f"grant:{g.id}",
+                        amount=g.amount,
+                        expires_at=g.expires_at,
+                    )
+                )
         for r in redemptions:
             if customer in r["members"]:
-                events.append(Event(kind="spend", at=r["at"], number=r["id"], target=str(r["id"]), cause=f"redemption:{r['id']}", amount=r["members"][customer], carry_debt=self._carries_debt(r["at"])))
+                events.append(
+                    Event(
+                        kind="spend",
+                        at=r["at"],
+                        number=r["id"],
+                        target=str(r["id"]),
+                        cause=f"redemption:{r['id']}",
+                        amount=r["members"][customer],
+                        carry_debt=self._carries_debt(r["at"]),
+                    )
+                )
         for o in outcomes.values():
             if o.customer_id == customer:
                 for a in o.awards:
                     target = f"{o.order_id}/{a.target}"
                     awards.append((a.at, target, a.amount))
-                    events.append(Event(kind="approval", at=a.due, number=o.order_id, target=target, cause=f"order:{o.order_id}", amount=a.amount, expires_at=a.expires_at))
+                    events.append(
+                        Event(
+                            kind="approval",
+                            at=a.due,
+                            number=o.order_id,
+                            target=target,
+                            cause=f"order:{o.order_id}",
+                            amount=a.amount,
+                            expires_at=a.expires_at,
+                        )
+                    )
                 for c in o.claims:
-                    events.append(Event(kind="claim", at=c.at, number=c.number, target=f"{o.order_id}/{c.target}", cause=c.cause, amount=c.amount, carry_debt=self._carries_debt(c.at)))
+                    events.append(
+                        Event(
+                            kind="claim",
+                            at=c.at,
+                            number=c.number,
+                            target=f"{o.order_id}/{c.target}",
+                            cause=c.cause,
+                            amount=c.amount,
+                            carry_debt=self._carries_debt(c.at),
+                        )
+                    )
             for back in o.returns:
                 if back.split.get(customer):
-                    events.append(Event(kind="return", at=back.at, number=back.number, target=str(back.redemption_id), cause=back.cause, amount=back.split[customer], grace_days=back.grace_days))
+                    events.append(
+                        Event(
+                            kind="return",
+                            at=back.at,
+                            number=back.number,
+                            target=str(back.redemption_id),
+                            cause=back.cause,
+                            amount=back.split[customer],
+                            grace_days=back.grace_days,
+                        )
+                    )
         return fold(events, until, awards)
 
-    def _customer(self, customer: int, wallet: Wallet, outcomes: dict[int, Outcome], until: datetime) -> CustomerState:
+    def _customer(
+        self, customer: int, wallet: Wallet, outcomes: dict[int, Outcome], until: datetime
+    ) -> CustomerState:
         orders = [o for o in outcomes.values() if o.customer_id == customer]
         settings = in_force(self.program, until)
         currency = next((s.fact.currency for s in self.seen if isinstance(s.fact, Snapshot)), "USD")
@@ -177,8 +238,15 @@ def first_order_with(code: str | None, seen: Sequence[Seen]) -> int | None:
     return min(found)[1] if found else None
 
 
-def redemption_state(r: Redemption, order_id: int | None, outcomes: dict[int, Outcome], wallets: dict[int, Wallet]) -> RedemptionState:
-    results = [(key, result) for member in r["members"] for key, result in wallets[member].results.items() if key[2] == str(r["id"])]
+def redemption_state(
+    r: Redemption, order_id: int | None, outcomes: dict[int, Outcome], wallets: dict[int, Wallet]
+) -> RedemptionState:
+    results = [
+        (key, result)
+        for member in r["members"]
+        for key, result in wallets[member].results.items()
+        if key[2] == str(r["id"])
+    ]
     backs = [result for key, result in results if key[0] == "return"]
     spends = [result for key, result in results if key[0] == "spend"]
     outcome = outcomes.get(order_id) if order_id is not None else None
@@ -194,12 +262,27 @@ def redemption_state(r: Redemption, order_id: int | None, outcomes: dict[int, Ou
     )
 
 
-def order_state(o: Outcome, wallets: dict[int, Wallet], redeemed: dict[int, RedemptionState], until: datetime) -> OrderState:
+def order_state(
+    o: Outcome, wallets: dict[int, Wallet], redeemed: dict[int, RedemptionState], until: datetime
+) -> OrderState:
     awards = {}
     for a in o.awards:
         assert o.customer_id is not None
-        results: list[Result] = [x for key, x in wallets[o.customer_id].results.items() if key[0] == "claim" and key[2] == f"{o.order_id}/{a.target}"]
-        reduced, debited, shortfall = (sum(getattr(x, f) for x in results) for f in ("reduced", "debited", "shortfall"))
-        awards[a.target] = AwardState(a.amount, "approved" if a.due <= until else "pending", reduced + debited + shortfall, reduced, debited, shortfall)
+        results: list[Result] = [
+            x
+            for key, x in wallets[o.customer_id].results.items()
+            if key[0] == "claim" and key[2] == f"{o.order_id}/{a.target}"
+        ]
+        reduced, debited, shortfall = (
+            sum(getattr(x, f) for x in results) for f in ("reduced", "debited", "shortfall")
+        )
+        awards[a.target] = AwardState(
+            a.amount,
+            "approved" if a.due <= until else "pending",
+            reduced + debited + shortfall,
+            reduced,
+            debited,
+            shortfall,
+        )
     refunds = {c.number: (c.value, c.reasons) for c in o.causes if c.kind == "refund"}
     return OrderState(o.status, o.customer_id, awards, redeemed, refunds, o.refunded_minor, o.flags, o)

@@ -33,23 +33,33 @@ def metric(orders: Sequence[Outcome], *, what: str, window: str, at: datetime, z
 
 def spend_windows(orders: Sequence[Outcome], *, at: datetime, settings: Settings) -> dict[str, int]:
     zone = ZoneInfo(settings["time_zone"])
-    return {w: metric(orders, what="spend", window=w, at=at, zone=zone) for w in ("lifetime", "calendar_year", "rolling_year")}
+    return {
+        w: metric(orders, what="spend", window=w, at=at, zone=zone)
+        for w in ("lifetime", "calendar_year", "rolling_year")
+    }
 
 
 def thresholds(settings: Settings, currency: str) -> list[tuple[Fraction, str]]:
     """(threshold in smallest units, level id), lowest first."""
     what, scale = settings["tiers"]["metric"], settings["unit"]["scale"]
     factor = {"spend": 10 ** decimals(currency), "points": 10**scale}.get(what, 1)
-    return sorted((Fraction(str(level["threshold"])) * factor, level["id"]) for level in settings["tiers"]["levels"])
+    return sorted(
+        (Fraction(str(level["threshold"])) * factor, level["id"]) for level in settings["tiers"]["levels"]
+    )
 
 
-def tier(orders: Sequence[Outcome], *, at: datetime, settings: Settings, currency: str, pinned: str | None = None) -> str | None:
+def tier(
+    orders: Sequence[Outcome], *, at: datetime, settings: Settings, currency: str, pinned: str | None = None
+) -> str | None:
     """The level id at `at`, None below all of them. `orders`: all those of one customer."""
     if pinned is not None:
         return pinned
     rules, zone = settings["tiers"], ZoneInfo(settings["time_zone"])
     times = instants(orders, at, zone)
-    story = [(metric(orders, what=rules["metric"], window=rules["window"], at=t, zone=zone), end) for t, end in zip(times, [*times[1:], None], strict=True)]
+    story = [
+        (metric(orders, what=rules["metric"], window=rules["window"], at=t, zone=zone), end)
+        for t, end in zip(times, [*times[1:], None], strict=True)
+    ]
     held = None
     for threshold, level in thresholds(settings, currency):
         if any(still_held(end, at, rules, zone) for amount, end in story if amount >= threshold):
@@ -79,7 +89,8 @@ def still_held(end: datetime | None, now: datetime, rules: Settings, zone: ZoneI
     if end is None or rules["downgrade"] == "never":
         return True
     if rules["downgrade"] == "grace":
-        return now < end + timedelta(hours=24) * rules["grace_days"]
+        grace = timedelta(hours=24) * int(rules["grace_days"])
+        return now < end + grace
     if rules["downgrade"] == "period_end":
         return end > midnight(date(now.astimezone(zone).year, 1, 1), zone)
     return False

@@ -100,7 +100,9 @@ class Wallet:
         return {at: n for at, n in sums.items() if n}
 
 
-def fold(timeline: Iterable[Event], until: datetime, awards_pending: Iterable[tuple[datetime, str, int]] = ()) -> Wallet:
+def fold(
+    timeline: Iterable[Event], until: datetime, awards_pending: Iterable[tuple[datetime, str, int]] = ()
+) -> Wallet:
     """The wallet at `until`. `awards_pending`: (earned at, target, amount) of every award, for the pending sum."""
     events = sorted((e for e in timeline), key=lambda e: e.order)
     wallet, approved, reduced = Wallet(), set[str](), Counter[str]()
@@ -121,7 +123,9 @@ def fold(timeline: Iterable[Event], until: datetime, awards_pending: Iterable[tu
             result.reduced = event.amount
             reduced[event.target] += event.amount
         elif event.kind == "claim":
-            own_first = sorted(wallet.lots, key=lambda lot: (lot.source != event.target, *first_expiring(lot)))
+            own_first = sorted(
+                wallet.lots, key=lambda lot: (lot.source != event.target, *first_expiring(lot))
+            )
             result.debited = sum(d.left for d in take(own_first, event.amount))
             result.shortfall = event.amount - result.debited
             wallet.debt += result.shortfall if event.carry_debt else 0
@@ -171,7 +175,9 @@ def after_debt(wallet: Wallet, result: Result, amount: int) -> int:
     return amount - paid
 
 
-def credit_new_lot(wallet: Wallet, event: Event, result: Result, amount: int, expires_at: datetime | None, source: str) -> None:
+def credit_new_lot(
+    wallet: Wallet, event: Event, result: Result, amount: int, expires_at: datetime | None, source: str
+) -> None:
     rest = after_debt(wallet, result, amount)
     wallet.lots.append(Lot(source, (*event.order, len(wallet.lots)), expires_at, amount, rest))
 
@@ -194,7 +200,9 @@ def give_back(wallet: Wallet, event: Event, result: Result, draws: list[Draw]) -
             lot.remainder += after_debt(wallet, result, part)
         elif event.at < lot.expires_at + timedelta(hours=24) * event.grace_days:
             result.credited += part
-            credit_new_lot(wallet, event, result, part, lot.expires_at + timedelta(hours=24) * event.grace_days, "")
+            credit_new_lot(
+                wallet, event, result, part, lot.expires_at + timedelta(hours=24) * event.grace_days, ""
+            )
         else:
             result.expired += part
     if amount:

@@ -15,26 +15,81 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from models.rules.facts import Adjustment, Dispute, Edit, Fact, Line, Refund, ReturnedLine, Snapshot, Transaction
+from models.rules.facts import (
+    Adjustment,
+    Dispute,
+    Edit,
+    Fact,
+    Line,
+    Refund,
+    ReturnedLine,
+    Snapshot,
+    Transaction,
+)
 from tests.oracle.claims import Redemption, Seen
 from tests.oracle.store import Grant, Shop
 
 T = TypeVar("T")
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-GAPS = [timedelta(0), timedelta(seconds=1), timedelta(hours=1), timedelta(days=1), timedelta(days=4), timedelta(days=30), timedelta(days=200)]
-LAGS = [timedelta(0), timedelta(0), timedelta(seconds=2), timedelta(hours=3), timedelta(days=2), timedelta(days=40)]
+GAPS = [
+    timedelta(0),
+    timedelta(seconds=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+    timedelta(days=4),
+    timedelta(days=30),
+    timedelta(days=200),
+]
+LAGS = [
+    timedelta(0),
+    timedelta(0),
+    timedelta(seconds=2),
+    timedelta(hours=3),
+    timedelta(days=2),
+    timedelta(days=40),
+]
 DEFAULTS: dict[str, Any] = {
     "unit": {"kind": "points", "scale": 0},
-    "earning": [{"id": "place-order", "name": "Place an order", "per_currency_unit": "1", "fixed": 0, "mask": "total", "on_partial": "proportional"}],
+    "earning": [
+        {
+            "id": "place-order",
+            "name": "Place an order",
+            "per_currency_unit": "1",
+            "fixed": 0,
+            "mask": "total",
+            "on_partial": "proportional",
+        }
+    ],
     "waiting_days": 0,
     "expiry_days": None,
-    "reverse_earned": {"refunded": True, "partially_refunded": True, "voided": True, "cancelled": True, "rounding": "per_refund"},
+    "reverse_earned": {
+        "refunded": True,
+        "partially_refunded": True,
+        "voided": True,
+        "cancelled": True,
+        "rounding": "per_refund",
+    },
     "return_redeemed": {"enabled": True, "expired_grace_days": 0},
     "below_zero": "forgive",
     "cancelled_paid": "wait",
     "include_test_orders": False,
-    "tiers": {"metric": "spend", "window": "lifetime", "downgrade": "immediate", "grace_days": 0, "levels": [{"id": "gold", "name": "Gold", "threshold": "500.00"}]},
-    "rewards": [{"id": "5-off", "name": "$5 off", "kind": "amount_discount", "cost": 500, "value": "5.00", "reactivate_code": False}],
+    "tiers": {
+        "metric": "spend",
+        "window": "lifetime",
+        "downgrade": "immediate",
+        "grace_days": 0,
+        "levels": [{"id": "gold", "name": "Gold", "threshold": "500.00"}],
+    },
+    "rewards": [
+        {
+            "id": "5-off",
+            "name": "$5 off",
+            "kind": "amount_discount",
+            "cost": 500,
+            "value": "5.00",
+            "reactivate_code": False,
+        }
+    ],
     "time_zone": "UTC",
 }
 
@@ -113,21 +168,47 @@ def made_up_settings(source: Source, *, policies: bool = True) -> dict[str, Any]
     """Unit, scale and zone do not vary between versions of one world; `policies=False` leaves the defaults."""
     if not policies:
         return settings()
-    earning = [{**DEFAULTS["earning"][0], "per_currency_unit": source.pick(["1", "5", "0.3", "1.25"]), "fixed": source.pick([0, 0, 50]),
-                "mask": source.pick(["total", "subtotal"]), "on_partial": source.pick(["proportional", "proportional", "only_on_full"])}]
+    earning = [
+        {
+            **DEFAULTS["earning"][0],
+            "per_currency_unit": source.pick(["1", "5", "0.3", "1.25"]),
+            "fixed": source.pick([0, 0, 50]),
+            "mask": source.pick(["total", "subtotal"]),
+            "on_partial": source.pick(["proportional", "proportional", "only_on_full"]),
+        }
+    ]
     if often(source, 30):
-        earning.append({**DEFAULTS["earning"][0], "id": "bonus", "per_currency_unit": source.pick(["0", "2"]), "fixed": 100, "on_partial": source.pick(["proportional", "only_on_full"])})
-    levels = [{"id": "silver", "name": "Silver", "threshold": "50.00"}, {"id": "gold", "name": "Gold", "threshold": "200.00"}]
+        earning.append(
+            {
+                **DEFAULTS["earning"][0],
+                "id": "bonus",
+                "per_currency_unit": source.pick(["0", "2"]),
+                "fixed": 100,
+                "on_partial": source.pick(["proportional", "only_on_full"]),
+            }
+        )
+    levels = [
+        {"id": "silver", "name": "Silver", "threshold": "50.00"},
+        {"id": "gold", "name": "Gold", "threshold": "200.00"},
+    ]
     return settings(
         earning=earning,
         waiting_days=source.pick([0, 0, 3, 14]),
         expiry_days=source.pick([None, None, 10, 90]),
-        reverse_earned={"rounding": source.pick(["per_refund", "cumulative"]), **{s: not often(source, 8) for s in ("refunded", "partially_refunded", "voided", "cancelled")}},
+        reverse_earned={
+            "rounding": source.pick(["per_refund", "cumulative"]),
+            **{s: not often(source, 8) for s in ("refunded", "partially_refunded", "voided", "cancelled")},
+        },
         return_redeemed={"enabled": not often(source, 25), "expired_grace_days": source.pick([0, 0, 5])},
         below_zero=source.pick(["forgive", "forgive", "carry_debt"]),
         cancelled_paid=source.pick(["wait", "close"]),
         include_test_orders=often(source, 10),
-        tiers={"window": source.pick(["lifetime", "calendar_year", "rolling_year"]), "downgrade": source.pick(["immediate", "grace", "period_end", "never"]), "grace_days": 7, "levels": levels},
+        tiers={
+            "window": source.pick(["lifetime", "calendar_year", "rolling_year"]),
+            "downgrade": source.pick(["immediate", "grace", "period_end", "never"]),
+            "grace_days": 7,
+            "levels": levels,
+        },
         rewards=[{**DEFAULTS["rewards"][0], "reactivate_code": often(source, 30)}],
     )
 
@@ -146,8 +227,25 @@ class _Item:
 class Story:
     """One order's life. Each method does one thing that a merchant or buyer can do, and tells it."""
 
-    def __init__(self, source: Source, world: World, *, order_id: int, at: datetime, customer_id: int | None, codes: Sequence[str], currency: str = "USD", lag: bool = True) -> None:
-        self.source, self.world, self.id, self.now, self.customer_id = source, world, order_id, at, customer_id
+    def __init__(
+        self,
+        source: Source,
+        world: World,
+        *,
+        order_id: int,
+        at: datetime,
+        customer_id: int | None,
+        codes: Sequence[str],
+        currency: str = "USD",
+        lag: bool = True,
+    ) -> None:
+        self.source, self.world, self.id, self.now, self.customer_id = (
+            source,
+            world,
+            order_id,
+            at,
+            customer_id,
+        )
         self.placed_at, self.currency, self.lag = at, currency, lag
         self.last_update = at - timedelta(seconds=1)
         self.taxes_included = often(source, 30)
@@ -161,7 +259,8 @@ class Story:
         foreign = often(source, 20)
         self.presentment = "EUR" if foreign else currency
         self.presentment_total = self.total * source.integer(80, 140) // 100 if foreign else self.total
-        self.status, self.cancelled_at, self.outstanding = "pending", None, self.total
+        self.cancelled_at: datetime | None = None
+        self.status, self.outstanding = "pending", self.total
         self.captured = self.settled = 0
         self.unsettled: list[tuple[Transaction, int]] = []
 
@@ -170,7 +269,9 @@ class Story:
     def live(self) -> None:
         """From placing to the last word."""
         self.snapshot("orders/create")
-        path = self.source.pick(["paid"] * 12 + ["cancel", "void", "void_cancel", "expire", "nothing", "paid_after_edit"])
+        path = self.source.pick(
+            ["paid"] * 12 + ["cancel", "void", "void_cancel", "expire", "nothing", "paid_after_edit"]
+        )
         if path == "cancel":
             self.cancel()
         elif path in ("void", "void_cancel", "expire"):
@@ -184,7 +285,7 @@ class Story:
                 getattr(self, self.source.pick(PLOTS))()
                 if often(self.source, 70):
                     self.snapshot("orders/updated")
-        while self.unsettled:
+        while self.unsettled and often(self.source, 70):
             self.settle_pending()
         self.snapshot("orders/updated")
 
@@ -208,7 +309,7 @@ class Story:
     def cancel_paid(self) -> None:
         if self.cancelled_at is None:
             self.cancelled_at = self.now
-            if often(self.source, 50):
+            if often(self.source, 30):
                 self.refund_rest()
             self.snapshot("orders/cancelled")
 
@@ -216,29 +317,49 @@ class Story:
         left = self.captured - self.settled
         lines = [(i, i.current) for i in self.items if i.current]
         if left > 0:
-            self.refund(lines=lines, shipping=self.shipping - self.shipping_back, money=[(left, "success")], balance=True)
+            self.refund(
+                lines=lines,
+                shipping=self.shipping - self.shipping_back,
+                money=[(left, "success")],
+                balance=True,
+            )
 
     def refund_lines(self) -> None:
         chosen = self._some_units()
         if chosen:
             worth = self._units_worth(chosen)
             half = worth // 2
-            self.refund(lines=chosen, money=[(half, "success"), (worth - half, "success")] if often(self.source, 20) else [(worth, "success")])
+            self.refund(
+                lines=chosen,
+                money=[(half, "success"), (worth - half, "success")]
+                if often(self.source, 20)
+                else [(worth, "success")],
+            )
 
     def refund_with_fee(self) -> None:
         chosen = self._some_units()
         worth = self._units_worth(chosen)
         fee = min(worth, self.source.pick([100, 333]))
         if chosen and worth - fee > 0:
-            self.refund(lines=chosen, adjustments=[Adjustment(amount_minor=fee, tax_minor=0, shipping=False)], money=[(worth - fee, "success")])
+            self.refund(
+                lines=chosen,
+                adjustments=[Adjustment(amount_minor=fee, tax_minor=0, shipping=False)],
+                money=[(worth - fee, "success")],
+            )
 
     def refund_amount(self) -> None:
         amount = self.source.pick([1, 50, 1000, 3333])
-        self.refund(adjustments=[Adjustment(amount_minor=-amount, tax_minor=0, shipping=False)], money=[(amount, "success")])
+        self.refund(
+            adjustments=[Adjustment(amount_minor=-amount, tax_minor=0, shipping=False)],
+            money=[(amount, "success")],
+        )
 
     def refund_too_much(self) -> None:
         amount = max(0, self.captured - self.settled) + self.source.pick([1, 2500])
-        self.refund(adjustments=[Adjustment(amount_minor=-amount, tax_minor=0, shipping=False)], money=[(amount, "success")])
+        self.refund(
+            adjustments=[Adjustment(amount_minor=-amount, tax_minor=0, shipping=False)],
+            money=[(amount, "success")],
+        )
 
     def refund_shipping(self) -> None:
         left = self.shipping - self.shipping_back
@@ -246,7 +367,10 @@ class Story:
             self.refund(shipping=left, money=[(left, "success")])
         elif left:
             self.shipping_back += left
-            self.refund(adjustments=[Adjustment(amount_minor=-left, tax_minor=0, shipping=True)], money=[(left, "success")])
+            self.refund(
+                adjustments=[Adjustment(amount_minor=-left, tax_minor=0, shipping=True)],
+                money=[(left, "success")],
+            )
 
     def refund_without_money(self) -> None:
         chosen = self._some_units()
@@ -257,7 +381,12 @@ class Story:
         chosen = self._some_units()
         worth = self._units_worth(chosen)
         if chosen and worth > 2:
-            self.refund(lines=chosen, money=[(worth - self.source.integer(0, 2), "success")] if often(self.source, 50) else [(worth // 2 + 1, "success")])
+            self.refund(
+                lines=chosen,
+                money=[(worth - self.source.integer(0, 2), "success")]
+                if often(self.source, 50)
+                else [(worth // 2 + 1, "success")],
+            )
 
     def refund_pending(self) -> None:
         chosen = self._some_units()
@@ -271,15 +400,26 @@ class Story:
     def refund_that_fails(self) -> None:
         chosen = self._some_units()
         if chosen:
-            self.refund(lines=chosen, money=[(self._units_worth(chosen), self.source.pick(["failure", "error"]))])
+            self.refund(
+                lines=chosen, money=[(self._units_worth(chosen), self.source.pick(["failure", "error"]))]
+            )
 
     def settle_pending(self) -> None:
         if not self.unsettled:
             return
         transaction, amount = self.unsettled.pop(0)
         status = self.source.pick(["success", "failure"])
-        told = Transaction(id=transaction.id, order_id=self.id, kind="refund", status=status, amount_minor=transaction.amount_minor, currency=transaction.currency,
-                           shop_amount_minor=None, at=transaction.at, refund_id=None)
+        told = Transaction(
+            id=transaction.id,
+            order_id=self.id,
+            kind="refund",
+            status=status,
+            amount_minor=transaction.amount_minor,
+            currency=transaction.currency,
+            shop_amount_minor=None,
+            at=transaction.at,
+            refund_id=None,
+        )
         self.tell("order_transactions/create", told)
         if status == "success":
             self._settle(amount)
@@ -288,7 +428,16 @@ class Story:
         item = self._item(())
         self.items.append(item)
         self.outstanding += self._worth(item) if self.status != "pending" else 0
-        self.tell("orders/edited", Edit(id=self._new_id(), order_id=self.id, committed_at=self.now, additions=((item.id, item.quantity),), removals=()))
+        self.tell(
+            "orders/edited",
+            Edit(
+                id=self._new_id(),
+                order_id=self.id,
+                committed_at=self.now,
+                additions=((item.id, item.quantity),),
+                removals=(),
+            ),
+        )
         self.snapshot("orders/updated")
 
     def edit_remove(self) -> None:
@@ -296,17 +445,39 @@ class Story:
         chosen = self._some_units()[:1]
         for item, units in chosen:
             item.current -= units
-            self.tell("orders/edited", Edit(id=self._new_id(), order_id=self.id, committed_at=self.now, additions=(), removals=((item.id, units),)))
+            self.tell(
+                "orders/edited",
+                Edit(
+                    id=self._new_id(),
+                    order_id=self.id,
+                    committed_at=self.now,
+                    additions=(),
+                    removals=((item.id, units),),
+                ),
+            )
             self.snapshot("orders/updated")
             how = self.source.pick(["alone", "alone", "record", "money"])
             if how != "alone":
                 item.current += units
-                self.refund(lines=[(item, units)], money=[] if how == "record" else [(self._units_worth([(item, units)]), "success")])
+                self.refund(
+                    lines=[(item, units)],
+                    money=[] if how == "record" else [(self._units_worth([(item, units)]), "success")],
+                )
 
     def dispute(self) -> None:
         amount = self.source.pick([self.captured, self.captured // 2])
         status = self.source.pick(["lost", "lost", "won", "needs_response"])
-        self.tell("disputes/update", Dispute(id=self._new_id(), order_id=self.id, status=status, amount_minor=amount, currency=self.currency, at=self.now))
+        self.tell(
+            "disputes/update",
+            Dispute(
+                id=self._new_id(),
+                order_id=self.id,
+                status=status,
+                amount_minor=amount,
+                currency=self.currency,
+                at=self.now,
+            ),
+        )
 
     # -- telling -------------------------------------------------------------------------------------
 
@@ -319,20 +490,57 @@ class Story:
         """`updated_at` moves by a second at least: two snapshots of one order never tie."""
         self.now = max(self.now, self.last_update + timedelta(seconds=1))
         self.last_update = self.now
-        lines = tuple(Line(id=i.id, quantity=i.quantity, current_quantity=i.current, net_minor=i.net, tax_minor=i.tax, code_discounts=tuple(sorted(i.shares.items()))) for i in self.items)
+        lines = tuple(
+            Line(
+                id=i.id,
+                quantity=i.quantity,
+                current_quantity=i.current,
+                net_minor=i.net,
+                tax_minor=i.tax,
+                code_discounts=tuple(sorted(i.shares.items())),
+            )
+            for i in self.items
+        )
         tax = sum(i.tax for i in self.items) if self.taxes_included else 0
-        self.tell(topic, Snapshot(
-            order_id=self.id, name=f"#{self.id}", placed_at=self.placed_at, updated_at=self.now, currency=self.currency, presentment_currency=self.presentment,
-            total_minor=self._current_total(), subtotal_minor=sum(i.net for i in self.items) - tax, presentment_total_minor=self.presentment_total,
-            outstanding_minor=max(0, self.outstanding), financial_status=self.status, cancelled_at=self.cancelled_at, customer_id=self.customer_id, test=self.test,
-            taxes_included=self.taxes_included, lines=lines, codes=self.codes))
+        self.tell(
+            topic,
+            Snapshot(
+                order_id=self.id,
+                name=f"#{self.id}",
+                placed_at=self.placed_at,
+                updated_at=self.now,
+                currency=self.currency,
+                presentment_currency=self.presentment,
+                total_minor=self._current_total(),
+                subtotal_minor=sum(i.net for i in self.items) - tax,
+                presentment_total_minor=self.presentment_total,
+                outstanding_minor=max(0, self.outstanding),
+                financial_status=self.status,
+                cancelled_at=self.cancelled_at,
+                customer_id=self.customer_id,
+                test=self.test,
+                taxes_included=self.taxes_included,
+                lines=lines,
+                codes=self.codes,
+            ),
+        )
 
-    def refund(self, *, lines: Sequence[tuple[_Item, int]] = (), shipping: int = 0, adjustments: Sequence[Adjustment] = (), money: Sequence[tuple[int, str]], balance: bool = False) -> None:
+    def refund(
+        self,
+        *,
+        lines: Sequence[tuple[_Item, int]] = (),
+        shipping: int = 0,
+        adjustments: Sequence[Adjustment] = (),
+        money: Sequence[tuple[int, str]],
+        balance: bool = False,
+    ) -> None:
         """`balance`: an adjustment makes the record equal the money."""
         returned = []
         for item, units in lines:
             subtotal, tax = self._unit_parts(item, item.returned, units)
-            returned.append(ReturnedLine(line_id=item.id, quantity=units, subtotal_minor=subtotal, tax_minor=tax))
+            returned.append(
+                ReturnedLine(line_id=item.id, quantity=units, subtotal_minor=subtotal, tax_minor=tax)
+            )
             item.returned += units
             item.current -= units
         self.shipping_back += shipping
@@ -341,14 +549,39 @@ class Story:
             adjustments = [*adjustments, Adjustment(amount_minor=over, tax_minor=0, shipping=False)]
         refund_id = self._new_id()
         transactions = [self._money_back(amount, status, refund_id) for amount, status in money]
-        self.tell("refunds/create", Refund(id=refund_id, order_id=self.id, created_at=self.now, lines=tuple(returned), shipping_minor=shipping, adjustments=tuple(adjustments),
-                                           transaction_ids=tuple(sorted(t.id for t in transactions))), *transactions)
+        self.tell(
+            "refunds/create",
+            Refund(
+                id=refund_id,
+                order_id=self.id,
+                created_at=self.now,
+                lines=tuple(returned),
+                shipping_minor=shipping,
+                adjustments=tuple(adjustments),
+                transaction_ids=tuple(sorted(t.id for t in transactions)),
+            ),
+            *transactions,
+        )
 
     def _money_back(self, amount: int, status: str, refund_id: int) -> Transaction:
         foreign = self.presentment != self.currency
-        shown = (2 * amount * self.presentment_total + self.total) // (2 * self.total) if foreign and self.total else amount
+        shown = (
+            (2 * amount * self.presentment_total + self.total) // (2 * self.total)
+            if foreign and self.total
+            else amount
+        )
         shop = amount if foreign and often(self.source, 50) else None
-        transaction = Transaction(id=self._new_id(), order_id=self.id, kind="refund", status=status, amount_minor=shown, currency=self.presentment, shop_amount_minor=shop, at=self.now, refund_id=refund_id)
+        transaction = Transaction(
+            id=self._new_id(),
+            order_id=self.id,
+            kind="refund",
+            status=status,
+            amount_minor=shown,
+            currency=self.presentment,
+            shop_amount_minor=shop,
+            at=self.now,
+            refund_id=refund_id,
+        )
         if status == "pending":
             self.unsettled.append((transaction, amount))
         if status == "success":
@@ -361,7 +594,19 @@ class Story:
             self.status = "refunded" if self.settled >= self.captured else "partially_refunded"
 
     def _transaction(self, kind: str, status: str, amount: int) -> None:
-        self.tell("order_transactions/create", Transaction(id=self._new_id(), order_id=self.id, kind=kind, status=status, amount_minor=amount, currency=self.currency, shop_amount_minor=None, at=self.now))
+        self.tell(
+            "order_transactions/create",
+            Transaction(
+                id=self._new_id(),
+                order_id=self.id,
+                kind=kind,
+                status=status,
+                amount_minor=amount,
+                currency=self.currency,
+                shop_amount_minor=None,
+                at=self.now,
+            ),
+        )
 
     def _authorize_in_vain(self, path: str) -> None:
         self.pause()
@@ -393,7 +638,14 @@ class Story:
             if share > 0:
                 shares[code] = share
         net = gross - sum(shares.values())
-        return _Item(self._new_id(), quantity, quantity, net, net * self.source.pick([0, 0, 7, 19]) // (119 if self.taxes_included else 100), shares)
+        return _Item(
+            self._new_id(),
+            quantity,
+            quantity,
+            net,
+            net * self.source.pick([0, 0, 7, 19]) // (119 if self.taxes_included else 100),
+            shares,
+        )
 
     def _worth(self, item: _Item) -> int:
         return item.net + (0 if self.taxes_included else item.tax)
@@ -404,7 +656,10 @@ class Story:
 
     def _unit_parts(self, item: _Item, before: int, units: int) -> tuple[int, int]:
         net = item.net - (item.tax if self.taxes_included else 0)
-        return tuple(whole * (before + units) // item.quantity - whole * before // item.quantity for whole in (net, item.tax))  # type: ignore[return-value]
+        return tuple(
+            whole * (before + units) // item.quantity - whole * before // item.quantity
+            for whole in (net, item.tax)
+        )  # type: ignore[return-value]
 
     def _units_worth(self, chosen: Sequence[tuple[_Item, int]]) -> int:
         return sum(sum(self._unit_parts(item, item.returned, units)) for item, units in chosen)
@@ -422,31 +677,82 @@ class Story:
 
 
 PLOTS = [
-    "refund_lines", "refund_lines", "refund_amount", "refund_rest", "refund_rest", "refund_shipping", "refund_with_fee", "refund_without_money", "refund_that_differs",
-    "refund_pending", "refund_pending", "refund_that_fails", "refund_too_much", "edit_add", "edit_remove", "cancel_paid", "dispute",
+    "refund_lines",
+    "refund_lines",
+    "refund_amount",
+    "refund_rest",
+    "refund_rest",
+    "refund_shipping",
+    "refund_with_fee",
+    "refund_without_money",
+    "refund_that_differs",
+    "refund_pending",
+    "refund_pending",
+    "refund_that_fails",
+    "refund_too_much",
+    "edit_add",
+    "edit_remove",
+    "cancel_paid",
+    "dispute",
 ]
 
 
-def make_world(source: Source, *, orders: int = 4, customers: int = 2, policies: bool = True, versions: int = 3, groups: bool = True, lag: bool = True, pins: bool = True) -> World:
+def make_world(
+    source: Source,
+    *,
+    orders: int = 4,
+    customers: int = 2,
+    policies: bool = True,
+    versions: int = 3,
+    groups: bool = True,
+    lag: bool = True,
+    pins: bool = True,
+) -> World:
     """A shop of up to so many orders. With `policies=False` and `versions=1` only the defaults (returns on)."""
     currency = source.pick(["USD", "USD", "USD", "JPY", "KWD"])
     world = World(program=[(None, made_up_settings(source, policies=policies))])
     for _ in range(source.integer(0, versions - 1)):
-        world.program.append((START + timedelta(days=source.integer(0, 90)), made_up_settings(source, policies=policies)))
-    world.program = sorted({at: (at, s) for at, s in world.program}.values(), key=lambda v: v[0] or datetime.min.replace(tzinfo=UTC))
+        world.program.append(
+            (START + timedelta(days=source.integer(0, 90)), made_up_settings(source, policies=policies))
+        )
+    world.program = sorted(
+        {at: (at, s) for at, s in world.program}.values(),
+        key=lambda v: v[0] or datetime.min.replace(tzinfo=UTC),
+    )
     people = [9_000_000_000 + n for n in range(1, customers + 1)]
     for n in range(source.integer(0, 3)):
         at = START + source.pick(GAPS) - timedelta(days=source.pick([0, 0, 2]))
         ends = at + timedelta(days=source.integer(1, 60)) if often(source, 50) else None
         late = at + source.pick(LAGS)
-        world.grants.append(Grant(id=n + 1, customer_id=source.pick(people), amount=source.integer(1, 600), at=at, expires_at=ends, received_at=late))
+        world.grants.append(
+            Grant(
+                id=n + 1,
+                customer_id=source.pick(people),
+                amount=source.integer(1, 600),
+                at=at,
+                expires_at=ends,
+                received_at=late,
+            )
+        )
         world.now = max(world.now, late)
     at = START
     for n in range(1, source.integer(1, orders) + 1):
         at += source.pick(GAPS)
         customer = None if often(source, 6) else source.pick(people)
-        codes = [_redeem(source, world, at, customer or people[0], people if groups else people[:1]) for _ in range(source.pick([0, 0, 1, 1, 2]))]
-        Story(source, world, order_id=5_000_000 + n, at=at, customer_id=customer, codes=codes, currency=currency, lag=lag).live()
+        codes = [
+            _redeem(source, world, at, customer or people[0], people if groups else people[:1])
+            for _ in range(source.pick([0, 0, 1, 1, 2]))
+        ]
+        Story(
+            source,
+            world,
+            order_id=5_000_000 + n,
+            at=at,
+            customer_id=customer,
+            codes=codes,
+            currency=currency,
+            lag=lag,
+        ).live()
     if pins and often(source, 10):
         world.pins[source.pick(people)] = "silver"
     world.now += source.pick([timedelta(seconds=1), timedelta(days=3), timedelta(days=120)])
@@ -461,20 +767,44 @@ def _redeem(source: Source, world: World, at: datetime, customer: int, people: S
     if others and often(source, 30):
         members[source.pick(others)] = source.integer(1, 300)
     code = f"Rew-{number}"
-    world.redemptions.append({
-        "id": number, "reward_id": "5-off", "kind": "gift_card" if often(source, 8) else "amount_discount", "amount": sum(members.values()), "code": code, "members": members,
-        "at": at - timedelta(minutes=source.pick([1, 1, 1440])), "reactivations": source.pick([0, 0, 0, 3]), "reactivation_failed": often(source, 10), "used_elsewhere": often(source, 10), "reactivated": False,
-    })
+    for member, needed in members.items():
+        if not often(source, 30):
+            ends = at + timedelta(days=source.integer(1, 60)) if often(source, 40) else None
+            world.grants.append(
+                Grant(
+                    id=len(world.grants) + 1,
+                    customer_id=member,
+                    amount=needed,
+                    at=at - timedelta(days=2),
+                    expires_at=ends,
+                    received_at=at - timedelta(days=2),
+                )
+            )
+    world.redemptions.append(
+        {
+            "id": number,
+            "reward_id": "5-off",
+            "kind": "gift_card" if often(source, 8) else "amount_discount",
+            "amount": sum(members.values()),
+            "code": code,
+            "members": members,
+            "at": at - timedelta(minutes=source.pick([1, 1, 1440])),
+            "reactivations": source.pick([0, 0, 0, 3]),
+            "reactivation_failed": often(source, 10),
+            "used_elsewhere": often(source, 10),
+            "reactivated": False,
+        }
+    )
     return code
 
 
 @st.composite
-def worlds(draw: Any, **limits: Any) -> World:
+def worlds(draw: Any, /, **limits: Any) -> World:
     """Hypothesis: `make_world` with the given limits."""
     return make_world(Drawn(draw), **limits)
 
 
 @st.composite
-def orders(draw: Any, **limits: Any) -> World:
+def orders(draw: Any, /, **limits: Any) -> World:
     """Hypothesis: a world of one order and one customer."""
     return make_world(Drawn(draw), **{"orders": 1, "customers": 1, **limits})
