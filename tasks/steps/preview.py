@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -11,10 +12,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from models.errors import NotFound, Refused
-from models.rules.facts import Adjustment, Refund, ReturnedLine, Snapshot, Transaction
+from models.rules.causes import causes_of, edited_lines, net_total, removed_units
+from models.rules.facts import Adjustment, Line, Refund, ReturnedLine, Snapshot, Transaction
 from models.rules.money import from_minor, to_minor
 from models.rules.order import OrderFacts
 from models.rules.plan import OrderPlan
+from models.rules.program import Program
 from models.rules.wallet import CLAIM, RETURN
 from tasks.steps.load import World, load_orders, open_world
 from tasks.steps.read import points
@@ -46,7 +49,8 @@ def preview(
         if order.placed is None:
             raise NotFound("order", order_id)
         minor = None if amount is None else _minor(amount, order.placed.currency)
-        refund, money = imagined(order, order.placed, amount=minor, lines=lines, now=now)
+        refund, money = imagined(order, world.programs, amount=minor, lines=lines, now=now)
+        _take_units(order, refund)
         before = _refunded(order, world)
         told = [Told(fact=fact, received_at=now, cause="preview") for fact in (refund, money)]
         settled = settle(world, told)
@@ -64,27 +68,30 @@ def _minor(amount: Decimal, currency: str) -> int:
 
 def imagined(
     order: OrderFacts,
-    placed: Snapshot,
+    programs: Sequence[Program],
     *,
     amount: int | None,
     lines: Mapping[int, int] | None,
     now: datetime,
     id: int = PREVIEW_ID,
 ) -> tuple[Refund, Transaction]:
-    """The refund record and its money as Shopify would send them for this wish."""
-    left = _units_left(order, placed)
-    if lines is not None:
-        returned = [_returned(placed, line_id, units, left) for line_id, units in sorted(lines.items())]
-        worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
-        value = worth
-    else:
-        rest = placed.total_minor - _given_back(order)
-        value = rest if amount is None else amount
-        returned = [_returned(placed, id_, n, left) for id_, n in left.items() if n] if amount is None else []
-        worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
-        if not 0 < value <= max(rest, 0):
-            text = from_minor(max(rest, 0), placed.currency)
-            raise Refused("wrong_amount", f"an amount above zero and up to {text} can be refunded", left=text)
+    """The refund record and its money as Shopify would send them for this wish. The order's snapshot must be known."""
+    placed = order.placed
+    assert placed is not None
+    there, rest = _lines_left(order), _money_left(order, programs)
+    wanted = (
+        lines
+        if lines is not None
+        else {}
+        if amount is not None
+        else {k: n for k, (_, n) in there.items() if n}
+    )
+    returned = [_returned(placed, there, line_id, units) for line_id, units in sorted(wanted.items())]
+    worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
+    value = min(worth, rest) if lines is not None else rest if amount is None else amount
+    if lines is None and not 0 < value <= rest:
+        text = from_minor(rest, placed.currency)
+        raise Refused("wrong_amount", f"an amount above zero and up to {text} can be refunded", left=text)
     adjustment = Adjustment(amount_minor=worth - value, tax_minor=0, shipping=False)
     refund = Refund(
         id=id,
@@ -109,34 +116,49 @@ def imagined(
     return refund, money
 
 
-def _given_back(order: OrderFacts) -> int:
-    return sum(
-        t.shop_amount_minor if t.shop_amount_minor is not None else t.amount_minor
-        for t in order.transactions.values()
-        if t.kind == "refund" and t.status == "success"
-    )
+def _take_units(order: OrderFacts, refund: Refund) -> None:
+    """The order as the webhook beside the refund would tell it: its units are gone, what edits took stays so."""
+    assert order.newest is not None
+    taken = {line.line_id: line.quantity for line in refund.lines}
+    lines = []
+    for line in order.newest.lines:
+        current = max(0, line.current_quantity - taken.get(line.id, 0))
+        before, after = line.quantity - line.current_quantity, line.quantity - current
+        if (line.id, before) in order.gone_at:
+            order.gone_at[line.id, after] = order.gone_at[line.id, before]
+        lines.append(replace(line, current_quantity=current))
+    order.newest = replace(order.newest, lines=tuple(lines))
 
 
-def _units_left(order: OrderFacts, placed: Snapshot) -> dict[int, int]:
-    left = {line.id: line.quantity for line in placed.lines}
+def _money_left(order: OrderFacts, programs: Sequence[Program]) -> int:
+    """What the order came to after its edits, less what was given back; never below 0."""
+    causes = causes_of(order, programs)
+    back = sum(cause.value for cause in causes if cause.kind in ("refund", "dispute"))
+    return max(0, net_total(order, programs) - back)
+
+
+def _lines_left(order: OrderFacts) -> dict[int, tuple[Line, int]]:
+    """Line id -> the line, added ones too, and its units that neither a refund nor an edit took."""
+    left = {line.id: (line, line.quantity - removed_units(line, order)) for line in edited_lines(order)}
     for known in order.refunds.values():
-        for line in known.refund.lines:
-            if line.line_id in left:
-                left[line.line_id] = max(0, left[line.line_id] - line.quantity)
+        for taken in known.refund.lines:
+            if taken.line_id in left:
+                line, units = left[taken.line_id]
+                left[taken.line_id] = line, max(0, units - taken.quantity)
     return left
 
 
-def _returned(placed: Snapshot, line_id: int, units: int, left: Mapping[int, int]) -> ReturnedLine:
+def _returned(
+    placed: Snapshot, there: Mapping[int, tuple[Line, int]], line_id: int, units: int
+) -> ReturnedLine:
     """Units of a line at what was paid for them, to the last unit exactly (cumulative floor)."""
-    if line_id not in left:
+    if line_id not in there:
         raise Refused("unknown_line", f"the order has no line {line_id}", line=str(line_id))
-    if not 0 < units <= left[line_id]:
-        raise Refused(
-            "wrong_quantity", f"line {line_id} has {left[line_id]} units left to return", line=str(line_id)
-        )
-    line = next(line for line in placed.lines if line.id == line_id)
+    line, left = there[line_id]
+    if not 0 < units <= left:
+        raise Refused("wrong_quantity", f"line {line_id} has {left} units left to return", line=str(line_id))
     net = line.net_minor - (line.tax_minor if placed.taxes_included else 0)
-    before = line.quantity - left[line_id]
+    before = line.quantity - left
     parts = [
         value * (before + units) // line.quantity - value * before // line.quantity
         for value in (net, line.tax_minor)
