@@ -13,7 +13,7 @@ from math import floor
 
 from models.rules.awards import Award, awards_of, earning_shares, line_value
 from models.rules.causes import Cause, causes_of, flags_of
-from models.rules.facts import Snapshot
+from models.rules.facts import ReturnedLine, Snapshot
 from models.rules.money import share, split_largest_remainder
 from models.rules.order import OrderFacts
 from models.rules.program import Program, program_at
@@ -147,6 +147,8 @@ def _claims_on(
     claims: list[Claim] = []
     taken, ratios, closed = 0, Fraction(0), False
     for cause in causes:
+        if _is_of_another_line(cause, award):
+            continue
         left = award.amount - taken
         ratio = None if cause.kind in ("void", "cancel") else _ratio(award, cause, order, shares)
         ratios += ratio or 0
@@ -165,6 +167,11 @@ def _claims_on(
         taken += amount
         closed = closed or cause.closing
     return claims
+
+
+def _is_of_another_line(cause: Cause, award: Award) -> bool:
+    """An edit of one line says nothing of what another line earned; a swap of many lines would say so many times over."""
+    return award.line is not None and cause.removed is not None and cause.removed.line.id != award.line.id
 
 
 def _claim(
@@ -218,8 +225,7 @@ def _ratio(award: Award, cause: Cause, order: OrderFacts, shares: dict[int, Frac
 def _edit_ratio(award: Award, cause: Cause, placed: Snapshot) -> Fraction:
     """An edit takes from the awards of its own lines: placed ones by value, added ones by units (S9)."""
     assert cause.removed is not None
-    line, units = cause.removed
-    part = Fraction(units, line.quantity)
+    line, part = cause.removed.line, cause.removed.part
     if award.line is not None:
         return part if award.line.id == line.id else Fraction(0)
     if all(line.id != own.id for own in placed.lines):
@@ -233,8 +239,14 @@ def _added_line_ratio(award: Award, cause: Cause) -> Fraction:
     assert award.line is not None
     if cause.refund is None or cause.value == 0 or award.line.quantity == 0:
         return Fraction(0)
-    units = sum(line.quantity for line in cause.refund.lines if line.line_id == award.line.id)
+    own = [line for line in cause.refund.lines if line.line_id == award.line.id]
+    units = sum(line.quantity for line in own if _is_of_items(line, award.line.net_minor))
     return Fraction(units, award.line.quantity)
+
+
+def _is_of_items(line: ReturnedLine, net_minor: int) -> bool:
+    """A returned line that carries nothing of what was paid for it says nothing of items (S4)."""
+    return bool(line.subtotal_minor or line.tax_minor or net_minor <= 0)
 
 
 def _over(part: int | Fraction, whole: int) -> Fraction:
@@ -283,6 +295,7 @@ class _Track:
             )
             for line in placed.lines
         }
+        self.paid = {line.id: line.net_minor for line in placed.lines}
         self.discount = sum(minor for _, minor in self.lines.values())
 
     @property
@@ -323,7 +336,8 @@ class _Track:
         """Discount of this code on the units this refund took back / its discount on the order (R12, S5)."""
         if cause.refund is None or cause.value == 0 or self.discount == 0:
             return None
-        shares = [self._line_share(line.line_id, line.quantity) for line in cause.refund.lines]
+        items = [x for x in cause.refund.lines if _is_of_items(x, self.paid.get(x.line_id, 0))]
+        shares = [self._line_share(line.line_id, line.quantity) for line in items]
         return Fraction(sum(shares), self.discount) if shares else None
 
     def _line_share(self, line_id: int, quantity: int) -> int:
@@ -338,7 +352,7 @@ class _Track:
             return (EDIT_KEEPS_REDEEMED,)
         if cause.value == 0:
             return ()
-        if cause.refund is not None and cause.refund.lines:
+        if cause.money is not None and cause.money.has_lines:
             return (NO_LINE_DISCOUNT,)
         shipping = cause.money.shipping if cause.money is not None else 0
         return (SHIPPING_ONLY,) if 0 < cause.value <= shipping else (AMOUNT_ONLY,)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fractions import Fraction
+from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from models.rules.money import exponent
@@ -86,15 +88,30 @@ def tier_with_history(
     window, and at `until`.
     """
     moments = _moments(tiers, changes, zone, until)
-    reached = []
-    for moment in moments:
-        known = [change for change in changes if change.at <= moment]
-        today = moment.astimezone(zone).date()
-        reached.append(_index(tiers, totals(known, tiers.window, today), currency))
+    reached = [_index(tiers, what, currency) for what in _totals_at(moments, tiers.window, changes, zone)]
     for index in range(len(tiers.levels) - 1, -1, -1):
         if _holds(tiers, index, moments, reached, zone):
             return tiers.levels[index].id
     return None
+
+
+def _totals_at(
+    moments: Sequence[datetime], window: str, changes: Sequence[Change], zone: ZoneInfo
+) -> list[Totals]:
+    """`totals` of what is known at each moment (in order of time), each change looked at once."""
+    days = [moment.astimezone(zone).date() for moment in moments]
+    starts = [window_start(window, day) for day in days]
+    steps = [[0, 0, 0] for _ in range(len(moments) + 1)]
+    for change in changes:
+        known = bisect_left(moments, change.at)
+        first = known if window == "lifetime" else max(known, bisect_left(days, change.day))
+        end = bisect_right(starts, change.day)
+        if first < end:
+            for i, value in enumerate((change.spend_minor, change.orders, change.points)):
+                steps[first][i] += value
+                steps[end][i] -= value
+    sums = accumulate(steps[:-1], lambda a, b: [x + y for x, y in zip(a, b, strict=True)])
+    return [Totals(spend_minor=spend, orders=orders, points=points) for spend, orders, points in sums]
 
 
 def _holds(
