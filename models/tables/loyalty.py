@@ -70,6 +70,7 @@ class Redemption(Base):
             postgresql_where=text("code_key is not null"),
         ),
         Index("ix_redemptions_customer", "shop_id", "customer_id"),
+        Index("ix_redemptions_order", "shop_id", "order_id"),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
