@@ -17,7 +17,9 @@ import click
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
+from models.errors import DatabaseBusy
 from models.session import make_engine, upgrade
 from models.settings import Settings, load_settings
 from worker.embedded import Parts, parts
@@ -81,13 +83,26 @@ def session(
         parts(settings, data, command=name, lasting=lasting, say=note) as found,
     ):
         ours = in_force(settings, found, data)
-        if upgraded or (upgraded is None and settings.database_url is None):
-            upgrade(found.database_url)
-        engine = make_engine(found.database_url, pool_size=settings.database_connections)
-        try:
-            yield Session(ours, found, engine)
-        finally:
-            engine.dispose()
+        if not lasting:
+            note(found.describe())  # `up` and `demo` say it when they are ready
+        with database_answers():
+            if upgraded or (upgraded is None and settings.database_url is None):
+                upgrade(found.database_url)
+            engine = make_engine(found.database_url, pool_size=settings.database_connections)
+            try:
+                yield Session(ours, found, engine)
+            finally:
+                engine.dispose()
+
+
+@contextmanager
+def database_answers() -> Iterator[None]:
+    """A database that does not answer is one line that says where to look, `DatabaseBusy`."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise DatabaseBusy(f"the database: {reason}; is it running, and is DATABASE_URL right?") from error
 
 
 def in_force(settings: Settings, found: Parts, data: Path) -> Settings:

@@ -125,3 +125,18 @@ def test_the_key_of_stored_tokens_is_made_once_and_private(tmp_path: Path) -> No
 )
 def test_a_server_that_listens_everywhere_is_reached_here(host: str, reached: str) -> None:
     assert reachable_host(host) == reached
+
+
+def test_a_database_that_does_not_answer_is_one_line_that_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hush@127.0.0.1:1/none")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert run(["verify"]) == 1
+    told = capsys.readouterr()
+    assert "database: postgresql" in told.err  # every command says which it uses
+    assert "broker:   redis://127.0.0.1:1/0 (REDIS_URL)" in told.err
+    assert told.err.splitlines()[-1].startswith("unwind: the database: connection failed")
+    assert "DATABASE_URL" in told.err
+    assert "hush" not in told.err + told.out
+    assert "Traceback" not in told.err
