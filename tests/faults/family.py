@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import redis
@@ -25,6 +26,7 @@ from app.cli.up import healthy, receiver_command, scheduler_command, worker_comm
 from models.errors import DatabaseBusy
 from models.session import upgrade
 from models.settings import Settings, load_settings
+from worker.celery_settings import make_sender
 from worker.embedded import Parts, parts
 from worker.supervisor import Child, Running, Supervisor
 
@@ -32,19 +34,21 @@ ROOT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.1
 WORKERS = ("worker-1", "worker-2")
 SECRET = "secret of the crash tests"
-CLAIMED = (
-    "select count(*) from pg_locks where relation = 'inbox'::regclass and mode = 'RowShareLock' and granted"
+HOLDERS = (
+    "select application_name from pg_locks join pg_stat_activity using (pid)"
+    " where relation = 'inbox'::regclass and mode = 'RowShareLock' and granted"
 )
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What runs. The controls put something broken in a place of these."""
+    """What runs. The controls put something broken in the place of a part, and run `sql` on the new database."""
 
     receiver: str = "app.wsgi:application"
     worker: str = "worker.celery_app"
     scheduler: bool = True
     processes: int = 2  # of each worker
+    sql: str = ""
 
 
 @dataclass
@@ -68,8 +72,10 @@ class Family:
         self.ticked = time.monotonic()
         for one in self.running.values():
             self.supervisor.watch(one, self.ticked)
-        with suppress(DatabaseBusy):  # an old server's children are not gone yet: the next tick tries again
+        try:
             self.said += self.parts.revive()
+        except DatabaseBusy as error:  # an old server's children are not gone yet: the next tick tries again
+            self.said.append(str(error))
 
     def wait(self, done: Callable[[], bool], seconds: float, *, poll_seconds: float = 0.05) -> bool:
         """Keep everything running until `done`, at most so long; whether it was."""
@@ -82,14 +88,26 @@ class Family:
             time.sleep(poll_seconds)
         return True
 
-    def asked(self, question: str) -> int | None:
-        """A number out of the database; None while it is down."""
+    def asked(self, question: str) -> list[Any]:
+        """One column out of the database; nothing while it is down."""
         try:
             with psycopg.connect(self.dsn, autocommit=True, connect_timeout=2) as connection:
-                row = connection.execute(question.encode()).fetchone()
+                return [row[0] for row in connection.execute(question.encode())]
         except psycopg.OperationalError:
-            return None
-        return int(row[0]) if row else None
+            return []
+
+    def busy_workers(self) -> list[str]:
+        """Those that hold claimed events at this moment."""
+        return [name for name in self.asked(HOLDERS) if name in WORKERS]
+
+    def ring(self, domains: list[str], times: int) -> None:
+        """So many messages for each of these shops, whether their bells ring already or not."""
+        app = make_sender(self.parts.redis_url)
+        try:
+            for domain in sorted(domains * times):
+                app.send_task("events.process", kwargs={"shop": domain})
+        finally:
+            app.close()
 
     @property
     def dsn(self) -> str:
@@ -98,8 +116,9 @@ class Family:
     # -- faults --------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        """SIGKILL to a child of ours and everything it started."""
-        self.running[name].signal_all(signal.SIGKILL)
+        """SIGKILL to a child of ours and everything it started; nothing when it is dead at the moment."""
+        if self.running[name].process is not None:
+            self.running[name].signal_all(signal.SIGKILL)
 
     def kill_one_of_pool(self, name: str, dice: random.Random) -> None:
         """SIGKILL to one process of a worker's pool; the worker itself lives."""
@@ -159,6 +178,9 @@ def family(setup: Setup) -> Iterator[Family]:
         ).model_copy(update={"database_url": None, "redis_url": None})  # fmt: skip
         with parts(settings, place / "data", command="crash tests", shelter=place / "shelter") as found:
             upgrade(found.database_url)
+            if setup.sql:
+                with psycopg.connect(found.database_url.replace("+psycopg", "")) as connection:
+                    connection.execute(setup.sql.encode())
             settings = settings.model_copy(
                 update={"database_url": found.database_url, "redis_url": found.redis_url}
             )
@@ -174,7 +196,12 @@ def children(
 ) -> Iterator[tuple[Supervisor, dict[str, Running]]]:
     found = commands(settings, setup)
     env = {**settings.environment(), "PYTHONPATH": str(ROOT)}
-    wanted = [Child(name, command, env, 5.0, place / f"{name}.log") for name, command in found.items()]
+    wanted = [
+        Child(
+            name, command, {**env, "PGAPPNAME": name}, 5.0, place / f"{name}.log"
+        )  # the database knows them apart
+        for name, command in found.items()
+    ]
     supervisor = Supervisor(wanted, lambda line: None, first_delay_seconds=0.2, longest_delay_seconds=1.0)
     running = {child.name: Running(child) for child in wanted}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ class Sending:
     topic: str
     webhook_id: str
     body: bytes
+    order_id: int
 
     @property
     def key(self) -> tuple[str, str]:
@@ -65,11 +66,11 @@ def sent(deliveries: Sequence[Delivery], domain: str, currency: str, dice: rando
     placed: list[tuple[float, Sending]] = []
     for place, delivery in enumerate(deliveries):
         topic, body = render(delivery, currency=currency)
-        first = Sending(domain, topic, new_id(dice), body)
+        first = Sending(domain, topic, new_id(dice), body, delivery.facts[0].order_id)
         placed.append((place + dice.random() * FARTHEST, first))
         if dice.randrange(100) < AGAIN_PERCENT:
             webhook_id = new_id(dice) if dice.random() < 0.5 else first.webhook_id
-            placed.append((place + dice.random() * FARTHEST, Sending(domain, topic, webhook_id, body)))
+            placed.append((place + dice.random() * FARTHEST, replace(first, webhook_id=webhook_id)))
     placed.sort(key=lambda each: each[0])
     return [sending for _, sending in placed]
 
@@ -84,6 +85,13 @@ def mixed(tales: Sequence[Tale], dice: random.Random) -> list[Sending]:
     turns = [number for number, sendings in enumerate(waiting) for _ in sendings]
     dice.shuffle(turns)
     return [waiting[number].pop() for number in turns]
+
+
+def first_of_orders(sendings: Sequence[Sending]) -> tuple[list[Sending], list[Sending]]:
+    """The first sending of each order, and all others."""
+    firsts: dict[tuple[str, int], Sending] = {}
+    others = [each for each in sendings if firsts.setdefault((each.domain, each.order_id), each) is not each]
+    return list(firsts.values()), others
 
 
 def currency_of(world: World) -> str:

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 
 from models.session import make_engine
 from tests.faults.checks import Findings, check
-from tests.faults.family import CLAIMED, SECRET, WORKERS, Family, Setup, family
+from tests.faults.family import SECRET, WORKERS, Family, Setup, family
 from tests.faults.flood import Flood
-from tests.faults.stories import Sending, Tale, make_tale, mixed
+from tests.faults.stories import Sending, first_of_orders, make_tale, mixed
 
 FREEZE_SECONDS = 3.0  # longer than a ring waits, shorter than Celery takes to give a connection up
 CLAIM_SECONDS = 8.0  # the longest wait for a worker to be in the middle of something
 SENT_SECONDS = 60.0  # the longest wait for one part of the flood to be answered
 PENDING = "select count(*) from inbox where state = 'pending'"
+TRIED_AGAIN = "select count(*) from inbox where attempts > 1"
 
 FAULTS = {
     "worker": 5,  # a worker with its whole process group
@@ -28,8 +29,12 @@ FAULTS = {
     "database": 1,
     "receiver": 1,
     "scheduler": 1,
+    "rush": 2,  # workers killed; when they are back, a message for each of their processes says the same
 }
-LAST = "blackout"  # when all is acknowledged: both workers killed and the broker wiped; only the sweep is left to tell
+LAST = "blackout"  # the last part comes while no worker lives, then the broker is wiped: only the sweep is left to tell
+
+RUSH = "rush"
+CROWD = 8  # messages for one shop: as many as there may be processes
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,23 @@ class Trial:
     orders: int = 60
     customers: int = 3  # few: orders of one wallet meet each other
     faults: dict[str, int] = field(default_factory=lambda: dict(FAULTS))
+    orders_first: bool = False  # one delivery of each order is worked off in peace, before anything breaks
+    blackout: bool = True  # at the end: see LAST
     drain_seconds: float = 60.0
     setup: Setup = field(default_factory=Setup)
 
 
 @dataclass
 class Report:
-    """What came of it. `amid`: kills of workers that held claimed events; `drained`: nothing was pending in the end."""
+    """What came of it. `amid`: kills of workers that held claimed events; `tried_again`: events whose first try
+    came to nothing; `drained`: nothing was pending in the end.
+    """
 
     deliveries: int
     sendings: int
     faults: Counter[str]
     amid: int
+    tried_again: int
     answers: Counter[int]
     drained: bool
     drain_seconds: float
@@ -68,7 +78,7 @@ class Report:
         answers = ",".join(f"{status or 'none'}:{number}" for status, number in sorted(self.answers.items()))
         return (
             f"deliveries={self.sendings} faults={self.faults.total()} {self.findings} drain_s={self.drain_seconds:.1f}"
-            f" (distinct={self.deliveries} kinds={kinds} amid_work={self.amid} answers={answers} total_s={self.seconds:.0f})"
+            f" (distinct={self.deliveries} kinds={kinds} amid_work={self.amid} tried_again={self.tried_again} answers={answers} total_s={self.seconds:.0f})"
         )
 
 
@@ -88,26 +98,24 @@ def storm(trial: Trial) -> Report:
             broken, amid = break_amid(here, flood, sendings, trial, dice)
             drained, drain_seconds = drain(here, trial.drain_seconds)
             flood.close()
+            tried_again = here.asked(TRIED_AGAIN)
             findings = check(engine, tales, sendings, flood.acked)
         finally:
             flood.close()
             engine.dispose()
         seconds = time.monotonic() - began
         return Report(
-            count(tales),
-            len(sendings),
-            broken,
-            amid,
-            flood.answers,
-            drained,
-            drain_seconds,
-            seconds,
-            findings,
+            deliveries=sum(len(tale.deliveries) for tale in tales),
+            sendings=len(sendings),
+            faults=broken,
+            amid=amid,
+            tried_again=tried_again[0],
+            answers=flood.answers,
+            drained=drained,
+            drain_seconds=drain_seconds,
+            seconds=seconds,
+            findings=findings,
         )
-
-
-def count(tales: Sequence[Tale]) -> int:
-    return sum(len(tale.deliveries) for tale in tales)
 
 
 def break_amid(
@@ -116,50 +124,73 @@ def break_amid(
     """One fault for each part of the flood, while it flows, and one after the last."""
     kinds = [kind for kind, number in trial.faults.items() for _ in range(number)]
     dice.shuffle(kinds)
-    kinds.append(LAST)
+    kinds += [LAST] if trial.blackout else []
     broken: Counter[str] = Counter()
     amid = 0
+    if trial.orders_first:
+        firsts, sendings = first_of_orders(sendings)
+        flood.release(firsts)
+        answered(here, flood)
+        drain(here, trial.drain_seconds)
     size = -(-len(sendings) // len(kinds))
     for number, kind in enumerate(kinds):
-        flood.release(sendings[number * size : (number + 1) * size])
-        if kind == LAST:
-            answered(here, flood, flood.released)
-        amid += inject(here, flood, kind, dice)
+        part = sendings[number * size : (number + 1) * size]
+        if kind in (LAST, RUSH):
+            without_workers(here, flood, part)
+            here.wipe_broker() if kind == LAST else here.ring(list({each.domain for each in part}), CROWD)
+        else:
+            flood.release(part)
+            amid += inject(here, flood, kind, dice)
+            answered(here, flood)
         broken[kind] += 1
-        answered(here, flood, flood.released)
     return broken, amid
 
 
-def answered(here: Family, flood: Flood, number: int) -> None:
-    assert here.wait(lambda: flood.answered >= number, SENT_SECONDS), "webhooks stay unanswered"
+def answered(here: Family, flood: Flood) -> None:
+    assert here.wait(lambda: flood.answered >= flood.released, SENT_SECONDS), "webhooks stay unanswered"
+
+
+def without_workers(here: Family, flood: Flood, part: Sequence[Sending]) -> None:
+    """Everything of this part is acknowledged, and nothing of it is worked off."""
+    for name in WORKERS:
+        here.kill(name)
+    flood.release(part)
+    answered(here, flood)
+    for name in WORKERS:
+        here.kill(name)  # they may be back already
 
 
 def inject(here: Family, flood: Flood, kind: str, dice: random.Random) -> int:
     """Do it. 1 when it hit a worker with claimed events in hand."""
     if kind in ("worker", "pool"):
-        amid = here.wait(lambda: bool(here.asked(CLAIMED)), CLAIM_SECONDS, poll_seconds=0.002)
-        name = dice.choice(WORKERS)
-        here.kill(name) if kind == "worker" else here.kill_one_of_pool(name, dice)
-        return int(amid)
-    before = flood.answered
-    here.wait(lambda: flood.answered > before + dice.randrange(30) or kind == LAST, 2.0, poll_seconds=0.005)
+        return kill_at_work(here, kind, dice)
+    before, wanted = flood.answered, dice.randrange(30)
+    here.wait(lambda: flood.answered > before + wanted, 2.0, poll_seconds=0.005)
     if kind in ("receiver", "scheduler"):
         here.kill(kind)
     elif kind == "broker":
         here.wipe_broker()
     elif kind == "freeze":
         here.freeze_broker(FREEZE_SECONDS)
-    elif kind == "database":
-        here.kill_database()
     else:
-        for name in WORKERS:
-            here.kill(name)
-        here.wipe_broker()
+        here.kill_database()
     return 0
+
+
+def kill_at_work(here: Family, kind: str, dice: random.Random) -> int:
+    """A worker, or one of its pool, while it holds claimed events (of a pool it may be another one that holds them)."""
+    busy: list[str] = []
+    here.wait(lambda: bool(busy.extend(here.busy_workers()) or busy), CLAIM_SECONDS, poll_seconds=0.002)
+    name = dice.choice(busy or WORKERS)
+    if kind == "worker":
+        here.kill(name)
+    else:
+        here.kill_one_of_pool(name, dice)
+    return int(bool(busy))
 
 
 def drain(here: Family, seconds: float) -> tuple[bool, float]:
     """Wait until nothing is pending. Whether that came, and how long it took."""
     began = time.monotonic()
-    drained = here.wait(lambda: here.asked(PENDING) == 0, seconds, poll_seconds=0.1)
+    drained = here.wait(lambda: here.asked(PENDING) == [0], seconds, poll_seconds=0.1)
     return drained, time.monotonic() - began
