@@ -139,6 +139,8 @@ def _share_that_came_back(refund: Refund, shares: Mapping[int, int], back: dict[
     """The code's discount on this refund's units; all units of a line carry all of it (S5)."""
     total = 0
     for line in refund.lines:
+        if not (line.subtotal_minor or line.tax_minor):
+            continue  # a line of no value beside money is an amount, not items (S4)
         before, share, units = back.get(line.item.id, 0), shares[line.item.id], line.item.quantity
         total += share * (before + line.quantity) // units - share * before // units
         back[line.item.id] = before + line.quantity

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 from math import floor
+from typing import NamedTuple
 
 from models.rules.awards import added_lines, earning_shares, line_value
 from models.rules.facts import Line, Refund
@@ -22,12 +23,21 @@ REFUND_CONFLICT = "REFUND_CONFLICT"
 ORDER_UNKNOWN = "ORDER_UNKNOWN"
 
 
+class Removal(NamedTuple):
+    """What an edit took off one line: the part of its units, and what that was worth (smallest unit)."""
+
+    line: Line
+    part: Fraction
+    value: int
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
     """One thing that asks something back. `sort_id` orders causes of one instant; `value` is money given back.
 
     kind: refund, dispute, edit, void, cancel     closing: the remainder belongs to it (R4)
-    removed: for an edit, the line and the units that went
+    removed: for an edit, what went     matched: of the value, what an edit took already (S9)
     """
 
     key: str
@@ -39,7 +49,13 @@ class Cause:
     closing: bool = False
     refund: Refund | None = None
     money: RefundMoney | None = None
-    removed: tuple[Line, int] | None = None
+    removed: Removal | None = None
+    matched: int = 0
+
+    @property
+    def counted(self) -> int:
+        """The money that an edit has not taken already."""
+        return self.value - self.matched
 
     @property
     def status(self) -> str:
@@ -50,28 +66,43 @@ class Cause:
 
 
 def removed_units(line: Line, order: OrderFacts) -> int:
-    """Units of a line that went without a refund taking them back (S9)."""
-    refunded = sum(
+    """Units of a line that went without a refund taking them back (S9).
+
+    Only refunds that the newest snapshot can have seen count: one told before the order's next snapshot explains
+    nothing of what this one shows.
+    """
+    assert order.newest is not None
+    return max(
+        0, line.quantity - line.current_quantity - _returned_units(line, order, order.newest.updated_at)
+    )
+
+
+def _returned_units(line: Line, order: OrderFacts, until: datetime) -> int:
+    return sum(
         returned.quantity
         for known in order.refunds.values()
-        if not known.undone
+        if not known.undone and known.at <= until
         for returned in known.refund.lines
         if returned.line_id == line.id
     )
-    return max(0, line.quantity - line.current_quantity - refunded)
 
 
 def causes_of(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
     """Every cause in the order of its own time, then id; the one that closes the order is marked."""
-    refunds = [_refund_cause(known, order, programs) for known in order.refunds.values() if not known.undone]
-    disputes = _dispute_causes(order, programs)
-    edits = _edit_causes(order, programs)
-    causes = sorted([*refunds, *disputes, *edits], key=_order_of_time)
+    causes = _timed(order, programs)
     closing = _closing_refund(order, causes, programs)
     ending = _ending(order, programs, refunded=closing is not None)
     if ending is not None and (closing is None or ending.at < closing.at):
         return sorted([*causes, ending], key=_order_of_time)
     return [replace(cause, closing=True) if cause is closing else cause for cause in causes]
+
+
+def _timed(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
+    """Refunds, lost disputes and edits, in the order of their own time."""
+    refunds = [_refund_cause(known, order, programs) for known in order.refunds.values() if not known.undone]
+    others = [*_dispute_causes(order, programs), *_edit_causes(order, programs)]
+    causes = sorted([*refunds, *others], key=_order_of_time)
+    return _matched(causes, order) if any(cause.removed for cause in causes) else causes
 
 
 def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Cause]) -> list[str]:
@@ -99,23 +130,66 @@ def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Ca
 
 def net_total(order: OrderFacts, programs: Sequence[Program]) -> int:
     """The order's total after edits and exchanges, before refunds: what refunds must reach to close it."""
+    return _net_of(order, programs, _timed(order, programs))
+
+
+def _net_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Cause]) -> int:
     assert order.placed is not None
     shares = earning_shares(order, programs)
     total = Fraction(order.placed.total_minor)
     for line in added_lines(order):
         total += line_value(line, order.placed, "total") * shares[line.id]
-    for line in edited_lines(order):
-        if line.quantity:
-            total -= floor(removed_value(line, order) * shares.get(line.id, Fraction(1)))
-    return floor(total)
+    return floor(total) - sum(cause.value for cause in causes if cause.kind == "edit")
 
 
-def removed_value(line: Line, order: OrderFacts) -> Fraction:
-    """What the units that went by edit were worth, in the shop currency's smallest unit."""
+def removals_of(order: OrderFacts, programs: Sequence[Program]) -> list[Removal]:
+    """What edits took off the order (S9). What went with the cancellation itself is no edit (R27)."""
     assert order.placed is not None
-    if line.quantity == 0:
-        return Fraction(0)
-    return Fraction(line_value(line, order.placed, "total") * removed_units(line, order), line.quantity)
+    shares, removals = earning_shares(order, programs), []
+    for line in edited_lines(order):
+        units = removed_units(line, order)
+        if units == 0:
+            continue
+        at = _gone_at(line, order, units)
+        if order.cancelled_at is not None and at >= order.cancelled_at:
+            continue
+        part = Fraction(units, line.quantity)
+        worth = line_value(line, order.placed, "total") * part * shares.get(line.id, Fraction(1))
+        removals.append(Removal(line, part, floor(worth), at))
+    return removals
+
+
+def _matched(causes: Sequence[Cause], order: OrderFacts) -> list[Cause]:
+    """Causes in order of time, so that an edit of a paid order and money given back for it without naming items
+    count once (S9): whichever comes later counts for what the earlier has not taken yet."""
+    gone = money = 0
+    out = []
+    for cause in causes:
+        if cause.removed is not None and order.paid_at is not None and cause.at > order.paid_at:
+            same = min(money, cause.value)
+            money, gone = money - same, gone + cause.value - same
+            left = 1 - Fraction(same, cause.value) if cause.value else Fraction(1)
+            removed = cause.removed._replace(part=cause.removed.part * left)
+            cause = replace(cause, value=cause.value - same, removed=removed)
+        elif cause.refund is not None:
+            items = sum(line.subtotal_minor + line.tax_minor for line in cause.refund.lines)
+            beyond = max(0, cause.value - items - cause.refund.shipping_minor)
+            same = min(gone, beyond)
+            gone, money = gone - same, money + beyond - same
+            cause = replace(cause, matched=same)
+        out.append(cause)
+    return out
+
+
+def _gone_at(line: Line, order: OrderFacts, units: int) -> datetime:
+    """When so many units of a line were first seen gone by edit."""
+    assert order.newest is not None
+    seen = [
+        at
+        for (id, level), at in order.gone_at.items()
+        if id == line.id and min(level, line.quantity) - _returned_units(line, order, at) >= units
+    ]
+    return min(seen, default=order.newest.updated_at)
 
 
 def edited_lines(order: OrderFacts) -> list[Line]:
@@ -182,42 +256,46 @@ def _dispute_value(amount_minor: int, currency: str, order: OrderFacts) -> int:
 
 
 def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
-    causes, shares = [], earning_shares(order, programs)
-    for line in edited_lines(order):
-        units = removed_units(line, order)
-        if units == 0 or line.quantity == 0:
-            continue
-        at = order.gone_at.get((line.id, line.quantity - line.current_quantity))
-        if at is None:
-            assert order.newest is not None
-            at = order.newest.updated_at
-        value = floor(removed_value(line, order) * shares.get(line.id, Fraction(1)))
-        causes.append(
-            Cause(
-                key=f"edit:{line.id}",
-                kind="edit",
-                at=at,
-                sort_id=line.id,
-                value=value,
-                policy=program_at(programs, at),
-                removed=(line, units),
-            )
+    return [
+        Cause(
+            key=f"edit:{removal.line.id}",
+            kind="edit",
+            at=removal.at,
+            sort_id=removal.line.id,
+            value=removal.value,
+            policy=program_at(programs, removal.at),
+            removed=removal,
         )
-    return causes
+        for removal in removals_of(order, programs)
+    ]
 
 
 def _closing_refund(order: OrderFacts, causes: Sequence[Cause], programs: Sequence[Program]) -> Cause | None:
     """The refund (or lost dispute) that brings what was given back to the whole of the order (R4)."""
     paying = [cause for cause in causes if cause.kind in ("refund", "dispute") and cause.value > 0]
-    total, running = net_total(order, programs), 0
+    total, running = _net_of(order, programs, causes), 0
+    if total == 0 and not paying:
+        return _all_units_back(order, causes)
     for cause in paying:
-        running += cause.value
+        running += cause.counted
         if 0 < total <= running:
             return cause
     assert order.newest is not None
     waiting = any(cause.money is not None and cause.money.pending for cause in causes)
     if order.newest.financial_status == "refunded" and not waiting and paying:
         return paying[-1]
+    return None
+
+
+def _all_units_back(order: OrderFacts, causes: Sequence[Cause]) -> Cause | None:
+    """What closes an order that cost nothing: the refund that brings the last unit back (R13)."""
+    assert order.placed is not None
+    left = {line.id: line.quantity for line in order.placed.lines}
+    for cause in causes:
+        for line in cause.refund.lines if cause.refund is not None else ():
+            left[line.line_id] = left.get(line.line_id, 0) - line.quantity
+        if cause.refund is not None and left and all(units <= 0 for units in left.values()):
+            return cause
     return None
 
 

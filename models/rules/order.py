@@ -132,8 +132,11 @@ class OrderFacts:
 
     @property
     def captured(self) -> bool:
-        """Whether money was ever taken (S7): by the newest status, or a sale or capture that succeeded."""
-        if self.newest is not None and self.newest.financial_status not in UNCAPTURED_STATUSES:
+        """Whether money was ever taken (S7): by the newest status, or a sale or capture that succeeded.
+
+        An order that costs nothing is called paid, but nothing is ever taken for it."""
+        newest = self.newest
+        if newest is not None and newest.total_minor and newest.financial_status not in UNCAPTURED_STATUSES:
             return True
         return any(
             t.kind in ("sale", "capture") and t.status == "success" for t in self.transactions.values()

@@ -216,10 +216,10 @@ def _ratio(award: Award, cause: Cause, order: OrderFacts, shares: dict[int, Frac
     extra = [line for line in cause.refund.lines if line.line_id not in own and line.line_id in shares]
     if award.mask == "subtotal" and cause.money.has_lines:
         items = cause.money.items - sum(line.subtotal_minor * shares[line.line_id] for line in extra)
-        return _over(items, placed.subtotal_minor)
+        return _over(items - cause.matched, placed.subtotal_minor)
     value = cause.money.amount_only if award.mask == "subtotal" else cause.value
     added = sum((line.subtotal_minor + line.tax_minor) * shares[line.line_id] for line in extra)
-    return _over(value - added, placed.total_minor)
+    return _over(value - added - cause.matched, placed.total_minor)
 
 
 def _edit_ratio(award: Award, cause: Cause, placed: Snapshot) -> Fraction:

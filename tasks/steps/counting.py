@@ -77,7 +77,7 @@ def _losses(plan: OrderPlan, paid_at: datetime) -> list[Loose]:
     losses: list[Loose] = []
     for cause in plan.causes:
         points = sum(claim.amount for claim in plan.claims if claim.cause is cause)
-        losses.append((max(cause.at, paid_at), 1, -cause.value, -1 if cause.closing else 0, -points))
+        losses.append((max(cause.at, paid_at), 1, -cause.counted, -1 if cause.closing else 0, -points))
     return losses
 
 

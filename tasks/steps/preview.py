@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -50,7 +49,6 @@ def preview(
             raise NotFound("order", order_id)
         minor = None if amount is None else _minor(amount, order.placed.currency)
         refund, money = imagined(order, world.programs, amount=minor, lines=lines, now=now)
-        _take_units(order, refund)
         before = _refunded(order, world)
         told = [Told(fact=fact, received_at=now, cause="preview") for fact in (refund, money)]
         settled = settle(world, told)
@@ -114,20 +112,6 @@ def imagined(
         refund_id=id,
     )
     return refund, money
-
-
-def _take_units(order: OrderFacts, refund: Refund) -> None:
-    """The order as the webhook beside the refund would tell it: its units are gone, what edits took stays so."""
-    assert order.newest is not None
-    taken = {line.line_id: line.quantity for line in refund.lines}
-    lines = []
-    for line in order.newest.lines:
-        current = max(0, line.current_quantity - taken.get(line.id, 0))
-        before, after = line.quantity - line.current_quantity, line.quantity - current
-        if (line.id, before) in order.gone_at:
-            order.gone_at[line.id, after] = order.gone_at[line.id, before]
-        lines.append(replace(line, current_quantity=current))
-    order.newest = replace(order.newest, lines=tuple(lines))
 
 
 def _money_left(order: OrderFacts, programs: Sequence[Program]) -> int:

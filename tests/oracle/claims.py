@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from math import floor
 from typing import Any
 
-from models.rules.facts import Dispute, Edit, Fact, Line, Refund, Snapshot, Transaction
+from models.rules.facts import Dispute, Edit, Fact, Line, Refund, ReturnedLine, Snapshot, Transaction
 
 Settings = dict[str, Any]
 Program = Sequence[tuple[datetime | None, Settings]]
@@ -88,6 +88,7 @@ class Cause:
     refund: Refund | None = None
     line_id: int | None = None
     units: int = 0
+    covered: int = 0
 
     @property
     def order(self) -> tuple[datetime, bool, int, str]:
@@ -162,7 +163,7 @@ class Outcome:
         if not self.counts_at(t) or self.closed_at(t):
             return 0
         given_back = sum(
-            c.value for c in self.causes if c.kind in ("refund", "dispute", "edit") and c.at <= t
+            c.value - c.covered for c in self.causes if c.kind in ("refund", "dispute", "edit") and c.at <= t
         )
         return max(0, self.total_minor + sum(v for at, v in self.added if at <= t) - given_back)
 
@@ -281,6 +282,7 @@ class Facts:
         self.added_lines = [ln for ln in self.newest.lines if ln.id not in {p.id for p in self.placed.lines}]
         self.removed = self._removed()
         self.new_money = self._new_money()
+        self.edit_worths = self._edit_worths()
         self.added_values = [
             (
                 self.added_at(ln),
@@ -438,21 +440,68 @@ class Facts:
         removed = []
         for now in self.newest.lines:
             line = placed.get(now.id, now)
-            back = sum(
-                r.quantity for refund in self.refunds.values() for r in refund.lines if r.line_id == line.id
-            )
-            units = max(0, line.quantity - now.current_quantity - back)
-            if units:
+            units = self._taken_off(line, now, self.newest.updated_at)
+            if units and line.quantity:
                 same = [
                     min(s.fact.updated_at, s.received_at)
                     for s in self.seen
                     if isinstance(s.fact, Snapshot)
                     and any(
-                        ln.id == now.id and ln.current_quantity == now.current_quantity for ln in s.fact.lines
+                        ln.id == now.id
+                        and self._taken_off(line, ln, min(s.fact.updated_at, s.received_at)) >= units
+                        for ln in s.fact.lines
                     )
                 ]
-                removed.append((line, units, min(same)))
-        return removed
+                if self.cancelled_at is None or min(same) < self.cancelled_at:
+                    removed.append((line, units, min(same)))
+        return sorted(removed, key=lambda r: r[0].id)
+
+    def _taken_off(self, line: Line, seen: Line, at: datetime) -> int:
+        """Units gone in a view of the line, less those that refunds up to its time took back."""
+        back = sum(
+            r.quantity
+            for refund in self.refunds.values()
+            if refund.created_at <= at
+            for r in refund.lines
+            if r.line_id == line.id
+        )
+        return max(0, line.quantity - max(0, line.quantity - (seen.quantity - seen.current_quantity)) - back)
+
+    def _edit_worths(self) -> dict[int, tuple[int, Fraction]]:
+        """Line id -> (value that an edit took off, the part of the line that it is)."""
+        worths = {}
+        for line, units, _ in self.removed:
+            units_part = Fraction(units, line.quantity)
+            whole = line_value(line, "total", self.newest.taxes_included) * units_part
+            worths[line.id] = (floor(whole * self.new_money.get(line.id, 1)), units_part)
+        return worths
+
+    def _once(self, causes: list[Cause]) -> list[Cause]:
+        """S9: an edit of a paid order and money that came back for it without items are one thing; the later of the
+        two counts for the rest only."""
+        unpaid_goods, unnamed_money, result = 0, 0, []
+        for cause in sorted(causes, key=lambda c: c.order):
+            if cause.kind == "edit" and self.paid_at is not None and cause.at > self.paid_at:
+                both = min(unnamed_money, cause.value)
+                unnamed_money -= both
+                unpaid_goods += cause.value - both
+                value, units_part = self.edit_worths[cause.line_id or 0]
+                if value:
+                    units_part *= 1 - Fraction(both, value)
+                self.edit_worths[cause.line_id or 0] = (value - both, units_part)
+                cause = replace(cause, value=cause.value - both)
+            elif cause.refund is not None:
+                named = (
+                    sum(r.subtotal_minor + r.tax_minor for r in cause.refund.lines)
+                    + cause.refund.shipping_minor
+                )
+                unnamed = max(0, cause.value - named)
+                both = min(unpaid_goods, unnamed)
+                unpaid_goods -= both
+                unnamed_money += unnamed - both
+                cause = replace(cause, covered=both)
+            result.append(cause)
+        return result
 
     def removed_value(self, line: Line, units: int, mask: str) -> int:
         return line_value(line, mask, self.newest.taxes_included) * units // line.quantity
@@ -505,14 +554,13 @@ class Facts:
                     "edit",
                     line.id,
                     at,
-                    floor(
-                        Fraction(line_value(line, "total", self.newest.taxes_included) * units, line.quantity)
-                        * self.new_money.get(line.id, 1)
-                    ),
+                    self.edit_worths[line.id][0],
                     line_id=line.id,
                     units=units,
                 )
             )
+        causes = self._once(causes)
+        gives_back = [c for c in causes if c.kind in ("refund", "dispute")]
         self.flags: tuple[str, ...] = ()
         by_refund = self._closing_refund(gives_back)
         by_state = self._closing_state(by_refund)
@@ -524,20 +572,16 @@ class Facts:
         self.status = self._status(gives_back)
 
     def _closing_refund(self, gives_back: list[Cause]) -> Cause | None:
-        gone = sum(
-            floor(
-                Fraction(line_value(ln, "total", self.newest.taxes_included) * u, ln.quantity)
-                * self.new_money.get(ln.id, 1)
-            )
-            for ln, u, _ in self.removed
-        )
+        gone = sum(worth for worth, _ in self.edit_worths.values())
         worth = {ln.id: line_value(ln, "total", self.newest.taxes_included) for ln in self.added_lines}
         to_reach = floor(
             self.placed.total_minor + sum(worth[id] * e for id, e in self.new_money.items()) - gone
         )
+        if to_reach == 0 and not any(c.value for c in gives_back):
+            return self._last_unit_back(gives_back)
         running = 0
         for cause in gives_back:
-            running += cause.value
+            running += cause.value - cause.covered
             if running >= to_reach > 0 and running > 0:
                 return cause
         with_value = [c for c in gives_back if c.value > 0]
@@ -546,11 +590,23 @@ class Facts:
             return with_value[-1]
         return None
 
+    def _last_unit_back(self, gives_back: list[Cause]) -> Cause | None:
+        """An order that cost nothing is given back when its last unit is."""
+        owed = {ln.id: ln.quantity for ln in self.placed.lines}
+        for cause in gives_back:
+            if cause.refund is not None:
+                for ln in cause.refund.lines:
+                    owed[ln.line_id] = owed.get(ln.line_id, 0) - ln.quantity
+                if owed and max(owed.values()) <= 0:
+                    return cause
+        return None
+
     def _closing_state(self, by_refund: Cause | None) -> Cause | None:
         took_money = any(
             t.kind in ("sale", "capture") and t.status == "success" for t in self.transactions.values()
         )
-        nothing_captured = self.newest.financial_status in NOT_CAPTURED and not took_money
+        free = self.newest.total_minor == 0
+        nothing_captured = (free or self.newest.financial_status in NOT_CAPTURED) and not took_money
         never_paid = self.newest.financial_status in ("voided", "expired")
         id = self.placed.order_id
         if self.cancelled_at is not None:
@@ -644,21 +700,24 @@ class Facts:
             return self._ratio_on_added_line(cause, award.line_id)
         whole = self.placed.total_minor if award.mask == "total" else self.placed.subtotal_minor
         if cause.kind == "edit":
-            line, units, _ = next(r for r in self.removed if r[0].id == cause.line_id)
+            line = next(r[0] for r in self.removed if r[0].id == cause.line_id)
             if any(ln.id == line.id for ln in self.added_lines):
                 return Fraction(0)
-            return part(self.removed_value(line, units, award.mask), whole)
+            uncovered = self.edit_worths[line.id][1]
+            if award.mask == "total":
+                return part(self.edit_worths[line.id][0], whole)
+            return part(floor(line_value(line, "subtotal", self.newest.taxes_included) * uncovered), whole)
         if award.mask == "total" or cause.refund is None:
-            return part(cause.value - self._of_added(cause, "total"), self.placed.total_minor)
+            return part(cause.value - cause.covered - self._of_added(cause, "total"), self.placed.total_minor)
         refund = cause.refund
         subtotal = sum(ln.subtotal_minor for ln in refund.lines)
         if subtotal <= 0:
-            return part(cause.value - self.shipping(refund), self.placed.total_minor)
+            return part(max(0, cause.value - self.shipping(refund)) - cause.covered, self.placed.total_minor)
         items = Fraction(subtotal - sum(a.amount_minor for a in refund.adjustments if not a.shipping))
         identity = self.identity(refund)
         if cause.value != identity:
             items = items * cause.value / identity if identity > 0 else Fraction(cause.value)
-        return part(items - self._of_added(cause, "subtotal"), whole)
+        return part(max(Fraction(0), items) - self._of_added(cause, "subtotal") - cause.covered, whole)
 
     def _of_added(self, cause: Cause, mask: str) -> Fraction:
         added = {ln.id for ln in self.added_lines}
@@ -672,12 +731,17 @@ class Facts:
     def _ratio_on_added_line(self, cause: Cause, line_id: int) -> Fraction:
         line = next(ln for ln in self.added_lines if ln.id == line_id)
         if cause.kind == "edit":
-            return part(cause.units, line.quantity) if cause.line_id == line_id else Fraction(0)
-        return (
-            part(sum(ln.quantity for ln in cause.refund.lines if ln.line_id == line_id), line.quantity)
-            if cause.refund
-            else Fraction(0)
-        )
+            mine = cause.line_id == line_id
+            return self.edit_worths[line_id][1] if mine else Fraction(0)
+        if cause.refund is None:
+            return Fraction(0)
+        back = [ln for ln in cause.refund.lines if ln.line_id == line_id and names_items(ln, line)]
+        return part(sum(ln.quantity for ln in back), line.quantity)
+
+
+def names_items(returned: ReturnedLine, bought: Line) -> bool:
+    """S4: a returned line worth nothing, of a line that cost something, is no return of items."""
+    return returned.subtotal_minor + returned.tax_minor != 0 or bought.net_minor <= 0
 
 
 def part(amount: Fraction | int, whole: int) -> Fraction:
@@ -739,7 +803,8 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
         discount = 0
         if cause.refund is not None and cause.value > 0:
             for line in cause.refund.lines:
-                if line.line_id in shares:
+                bought_line = next((ln for ln in facts.placed.lines if ln.id == line.line_id), None)
+                if bought_line is not None and names_items(line, bought_line):
                     bought, share = shares[line.line_id]
                     before = units[line.line_id]
                     units[line.line_id] = min(bought, before + line.quantity)

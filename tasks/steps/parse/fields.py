@@ -96,6 +96,9 @@ def currency_in(node: Node, key: str, default: str = "") -> str:
     return value
 
 
+YEARS = range(1971, 2200)  # outside of it calendars end, and no order was ever placed
+
+
 def time_in(node: Node, *keys: str) -> datetime:
     """The first of `keys` that is there, in UTC."""
     for key in keys:
@@ -114,11 +117,11 @@ def optional_time_in(node: Node, key: str) -> datetime | None:
         raise Unparseable(key, "is not a time")
     try:
         found = datetime.fromisoformat(value)
-        if found.tzinfo is not None:
+        if found.tzinfo is not None and found.year in YEARS:
             return found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Unparseable(key, "is not a time") from None
-    raise Unparseable(key, "is a time without an offset")
+    raise Unparseable(key, "is a time without an offset, or far from ours")
 
 
 def day_or_time_in(node: Node, *keys: str) -> datetime:
