@@ -23,7 +23,6 @@ import psycopg
 import redis
 
 from app.cli.up import healthy, receiver_command, scheduler_command, worker_command
-from models.errors import DatabaseBusy
 from models.session import upgrade
 from models.settings import Settings, load_settings
 from worker.celery_settings import make_sender
@@ -72,10 +71,7 @@ class Family:
         self.ticked = time.monotonic()
         for one in self.running.values():
             self.supervisor.watch(one, self.ticked)
-        try:
-            self.said += self.parts.revive()
-        except DatabaseBusy as error:  # an old server's children are not gone yet: the next tick tries again
-            self.said.append(str(error))
+        self.said += self.parts.revive()
 
     def wait(self, done: Callable[[], bool], seconds: float, *, poll_seconds: float = 0.05) -> bool:
         """Keep everything running until `done`, at most so long; whether it was."""

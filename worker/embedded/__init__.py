@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from worker.embedded.process import Server, started_at
 
 SOCKET_BYTES = 90  # the longest directory whose socket's name still fits the kernel's 104 to 108 bytes
 PORT_TRIES = 3
+REVIVE_AGAIN_SECONDS = 0.5
 ELSEWHERE = "kept-at"  # holds the place of data that the servers' account cannot reach here
 KEPT_FOR = "kept-for"  # beside that data: the data directory it belongs to
 
@@ -43,7 +45,7 @@ class Parts:
         return "\n".join(self.about)
 
     def revive(self) -> list[str]:
-        """Start again what has died of our own servers, at the same address; says what was done."""
+        """Start again what has died of our own servers, at the same address; says what was done. Never raises."""
         return [said for restart in self.restarts if (said := restart()) is not None]
 
 
@@ -130,7 +132,7 @@ def owned(
             start_broker(found, started, lease, home, account, shelter)
         found.about = tuple(sorted(found.about, reverse=True))  # the database first
         tell(lease, found, settings, started, command, lasting)
-        found.restarts = [reviver(server, ready_of(server, found, sockets)) for server in started]
+        found.restarts = [Reviver(server, ready_of(server, found, sockets)) for server in started]
         yield found
     finally:
         lease.leave()
@@ -189,17 +191,31 @@ def ready_of(server: Server, found: Parts, sockets: Path) -> Callable[[], bool]:
     return lambda: valkey.answers(found.redis_url)
 
 
-def reviver(server: Server, ready: Callable[[], bool]) -> Callable[[], str | None]:
-    """Starts `server` again when it has died. The lock is still ours, so nobody else can have opened its data."""
+@dataclass
+class Reviver:
+    """Starts `server` again when it has died. The lock is still ours, so nobody else can have opened its data.
 
-    def revive() -> str | None:
-        if server.alive():
+    What an old server left behind may still be at work on the data (a statement ends before its process does): then
+    the start is refused, and tried again a little later. Never raises; says what is new.
+    """
+
+    server: Server
+    ready: Callable[[], bool]
+    due: float = 0.0
+    failing: bool = False
+
+    def __call__(self) -> str | None:
+        if self.server.alive() or time.monotonic() < self.due:
             return None
-        (server.directory / "postmaster.pid").unlink(missing_ok=True)
-        server.start(ready)
-        return f"the embedded {server.name} had ended; it runs again"
-
-    return revive
+        (self.server.directory / "postmaster.pid").unlink(missing_ok=True)
+        try:
+            self.server.start(self.ready)
+        except DatabaseBusy:
+            said, self.failing = self.failing, True
+            self.due = time.monotonic() + REVIVE_AGAIN_SECONDS
+            return None if said else f"the embedded {self.server.name} had ended, and cannot start yet"
+        self.failing = False
+        return f"the embedded {self.server.name} had ended; it runs again"
 
 
 def tell(
