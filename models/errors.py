@@ -10,6 +10,7 @@ UnwindError
     |-- UnknownTopic
     |-- MissingWebhookId
     |-- AttemptsExhausted   each try killed the worker
+    |-- RefundOfAnotherOrder
     |-- InvalidSetting      a setting or a program that cannot be
     |-- NotFound            the caller named something this shop does not have
     |-- Refused             the caller asked for something the rules forbid
@@ -87,6 +88,16 @@ class AttemptsExhausted(Never):
             f"{attempts} tries ended without a word; look at the worker's log, then retry the event"
         )
         self.attempts = attempts
+
+
+class RefundOfAnotherOrder(Never):
+    """A refund id that is on record under another order: one of the two tellings is wrong, and neither is overwritten."""
+
+    code = "refund_of_another_order"
+
+    def __init__(self, refund_id: int) -> None:
+        super().__init__(f"refund {refund_id} is on record under another order; compare the two payloads")
+        self.refund_id = refund_id
 
 
 class InvalidSetting(Never):

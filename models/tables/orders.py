@@ -75,17 +75,14 @@ class RefundRow(Base):
 
 
 class TransactionRow(Base):
-    """A money movement. Guarantee: one row a Shopify transaction id; a final status is never replaced by pending."""
+    """A money movement. Guarantee: one row an order and transaction id; a final status is never replaced by pending."""
 
     __tablename__ = "transactions"
-    __table_args__ = (
-        ForeignKeyConstraint(["shop_id", "order_id"], ["orders.shop_id", "orders.order_id"]),
-        Index("ix_transactions_order", "shop_id", "order_id"),
-    )
+    __table_args__ = (ForeignKeyConstraint(["shop_id", "order_id"], ["orders.shop_id", "orders.order_id"]),)
 
     shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     transaction_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    order_id: Mapped[int]
     refund_id: Mapped[int | None]
     kind: Mapped[str]
     status: Mapped[str]

@@ -85,7 +85,7 @@ class World:
     stored: dict[int, Row[Any]] = field(default_factory=dict)
     refunds_stored: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     refunds_decided: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    transactions_stored: dict[int, Transaction] = field(default_factory=dict)
+    transactions_stored: dict[tuple[int, int], Transaction] = field(default_factory=dict)
     redemptions: dict[int, Row[Any]] = field(default_factory=dict)
     wallets: dict[int, Row[Any]] = field(default_factory=dict)
     timeline: list[Row[Any]] = field(default_factory=list)
@@ -119,7 +119,7 @@ def load_orders(world: World, ids: Iterable[int]) -> None:
     for row in sql.fetch(world.connection, TRANSACTIONS, **key):
         transaction = _transaction(row)
         world.orders[row.order_id].transactions[row.transaction_id] = transaction
-        world.transactions_stored[row.transaction_id] = transaction
+        world.transactions_stored[row.order_id, row.transaction_id] = transaction
 
 
 def load_redemptions(world: World) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from models.errors import RefundOfAnotherOrder
 from models.rules.facts import Fact, Refund, Snapshot, Transaction
 from models.rules.order import KnownRefund, OrderFacts
 from models.rules.plan import OrderPlan, plan
@@ -41,6 +42,7 @@ NOT_DECIDED = {
     "policy_version": None,
 }  # its order is unknown, or it is undone
 
+REFUNDS_ELSEWHERE = text("select refund_id from refunds where shop_id = :shop_id and refund_id = any(:ids)")
 LEARN_CURRENCY = text("update shops set currency = :currency where id = :id and currency is null")
 
 
@@ -79,6 +81,7 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     settled = Settled(changed_orders=changed)
     if not changed:
         return settled
+    _check_refunds(world)
     _learn_currency(world)
     load_books(world, customers_of(world))
     settled.plans = _plans(world)
@@ -133,7 +136,7 @@ def _differs(world: World, id: int, document: Document) -> bool:
         return True
     if any(world.refunds_stored.get(key) != _refund_state(known) for key, known in order.refunds.items()):
         return True
-    return any(world.transactions_stored.get(key) != t for key, t in order.transactions.items())
+    return any(world.transactions_stored.get((id, key)) != t for key, t in order.transactions.items())
 
 
 def _refund_state(known: KnownRefund) -> dict[str, Any]:
@@ -179,14 +182,26 @@ def _keep_facts(world: World, changed: set[int], plans: Mapping[int, OrderPlan])
                 row = _refund_row(world, order, known, state)
                 refunds.append({**row, **decided.get(key, NOT_DECIDED)})
         for transaction_id, transaction in order.transactions.items():
-            if world.transactions_stored.get(transaction_id) != transaction:
+            if world.transactions_stored.get((id, transaction_id)) != transaction:
                 transactions.append(_transaction_row(world, transaction))
         if order.placed is not None:
             codes += [{"shop_id": world.shop.id, "code": c, "order_id": id} for c in order.placed.codes]
-    own = "where refunds.order_id = excluded.order_id"
-    sql.upsert(world.connection, "refunds", refunds, key=("shop_id", "refund_id"), where=own)
-    sql.upsert(world.connection, "transactions", transactions, key=("shop_id", "transaction_id"))
+    sql.upsert(world.connection, "refunds", refunds, key=("shop_id", "refund_id"))
+    sql.upsert(world.connection, "transactions", transactions, key=("shop_id", "order_id", "transaction_id"))
     sql.insert(world.connection, "order_codes", codes, ignore=("shop_id", "code", "order_id"))
+
+
+def _check_refunds(world: World) -> None:
+    """One refund belongs to one order. Raises RefundOfAnotherOrder."""
+    new: dict[int, int] = {}
+    for order_id, order in world.orders.items():
+        for refund_id in order.refunds:
+            if new.setdefault(refund_id, order_id) != order_id:
+                raise RefundOfAnotherOrder(refund_id)
+    unknown = sorted(set(new) - set(world.refunds_stored))
+    if unknown:
+        for row in sql.fetch(world.connection, REFUNDS_ELSEWHERE, shop_id=world.shop.id, ids=unknown):
+            raise RefundOfAnotherOrder(row.refund_id)
 
 
 def _refund_row(world: World, order: OrderFacts, known: KnownRefund, state: Document) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from tasks.steps.drain import ATTEMPTS_MAX, drain
+from tasks.steps.replay import replay
 from tests.flows.conftest import Door
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
@@ -113,3 +114,24 @@ def test_a_body_replayed_under_another_shop_never_touches_the_first(door: Door) 
     door.shop = own
     door.work()
     assert door.order(6_000_001) == before
+
+
+def test_one_transaction_id_on_two_orders_is_two_transactions(door: Door) -> None:
+    door.send("orders/paid", order(1))
+    door.send("orders/paid", order(2))
+    for number in (1, 2):
+        money = [{**t, "id": 99, "order_id": 6_000_000 + number} for t in PARTIAL["transactions"]]
+        door.send("refunds/create", refund(number, transactions=money))
+    door.work()
+    assert [door.order(6_000_000 + n)["awards"][0]["reversed"] for n in (1, 2)] == [27, 27]
+    assert replay(door.engine, door.shop.domain).changed == 0
+
+
+def test_a_refund_id_told_of_two_orders_is_kept_for_the_first_and_parked_for_the_second(door: Door) -> None:
+    door.send("orders/paid", order(1))
+    door.send("orders/paid", order(2))
+    door.send("refunds/create", refund(1))
+    door.send("refunds/create", refund(2, id=7_000_001))
+    door.work()
+    assert states(door)[2:] == [("done", None), ("failed", "refund_of_another_order")]
+    assert [door.order(6_000_000 + n)["awards"][0]["reversed"] for n in (1, 2)] == [27, 0]

@@ -370,6 +370,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("code_key is not null"),
     )
     op.create_index("ix_redemptions_customer", "redemptions", ["shop_id", "customer_id"], unique=False)
+    op.create_index("ix_redemptions_order", "redemptions", ["shop_id", "order_id"], unique=False)
     op.create_table(
         "refunds",
         sa.Column("shop_id", sa.Integer(), nullable=False),
@@ -442,8 +443,8 @@ def upgrade() -> None:
     op.create_table(
         "transactions",
         sa.Column("shop_id", sa.Integer(), nullable=False),
+        sa.Column("order_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("transaction_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("order_id", sa.BigInteger(), nullable=False),
         sa.Column("refund_id", sa.BigInteger(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -456,9 +457,8 @@ def upgrade() -> None:
             ["orders.shop_id", "orders.order_id"],
             name=op.f("fk_transactions_orders"),
         ),
-        sa.PrimaryKeyConstraint("shop_id", "transaction_id", name=op.f("pk_transactions")),
+        sa.PrimaryKeyConstraint("shop_id", "order_id", "transaction_id", name=op.f("pk_transactions")),
     )
-    op.create_index("ix_transactions_order", "transactions", ["shop_id", "order_id"], unique=False)
     op.create_table(
         "redemption_members",
         sa.Column("shop_id", sa.Integer(), nullable=False),

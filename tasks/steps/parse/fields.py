@@ -117,11 +117,13 @@ def optional_time_in(node: Node, key: str) -> datetime | None:
         raise Unparseable(key, "is not a time")
     try:
         found = datetime.fromisoformat(value)
-        if found.tzinfo is not None and found.year in YEARS:
+        if found.year not in YEARS:
+            raise ValueError(value)
+        if found.tzinfo is not None:
             return found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Unparseable(key, "is not a time") from None
-    raise Unparseable(key, "is a time without an offset, or far from ours")
+    raise Unparseable(key, "is a time without an offset")
 
 
 def day_or_time_in(node: Node, *keys: str) -> datetime:
