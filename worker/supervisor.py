@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -54,7 +55,7 @@ class Running:
                 list(self.child.command),
                 env={**os.environ, **self.child.env},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log or sys.stderr,  # our own standard output is for results
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us, and its own children are stopped with it
                 preexec_fn=lambda: die_with_parent(signal.SIGTERM),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
-from app.cli.context import ENV_FILE, emit, json_option
+from app.cli.context import ENV_FILE, data_option, emit, json_option
 from models.settings import Described, described, env_example, load_settings
 
 
 @click.command()
 @click.option("--example", is_flag=True, help="Print an environment file with every setting at its default.")
+@data_option
 @json_option
-def settings(example: bool, as_json: bool) -> None:
+def settings(example: bool, data: Path, as_json: bool) -> None:
     """Every setting, with its value and a help line. Secrets are not shown."""
+    del data  # settings come from the environment; the option is there because every command has it
     if example:
         click.echo(env_example(), nl=False)
         return

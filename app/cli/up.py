@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from app.cli.context import ENV_FILE, Session, data_option, note, session
+from app.cli.context import ENV_FILE, Session, data_option, emit, json_option, note, session
 from models.errors import InvalidSetting
 from models.settings import Settings, load_settings
 from worker.supervisor import Child, Supervisor
@@ -31,7 +31,8 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - listening the
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on; PORT in the environment.")
 @click.option("--flower", is_flag=True, help="Flower as well, to watch the tasks.")
 @data_option
-def up(host: str | None, port: int | None, flower: bool, data: Path) -> int:
+@json_option
+def up(host: str | None, port: int | None, flower: bool, data: Path, as_json: bool) -> int:
     """Run the receiver, the worker and the scheduler for a real store.
 
     Uses DATABASE_URL and REDIS_URL when they are set, else servers of its own under --data. Ends cleanly on SIGTERM:
@@ -39,7 +40,8 @@ def up(host: str | None, port: int | None, flower: bool, data: Path) -> int:
     """
     check(load_settings(ENV_FILE, host=host, port=port), flower=flower)
     with session(data, command="unwind up", lasting=True, upgraded=True, host=host, port=port) as here:
-        return supervised(here, children(here, flower=flower), urls(here.settings, flower=flower))
+        addresses = urls(here.settings, flower=flower)
+        return supervised(here, children(here, flower=flower), addresses, as_json=as_json)
 
 
 def check(settings: Settings, *, flower: bool) -> None:
@@ -167,9 +169,17 @@ class Watch:
             note(f"the receiver has not answered /healthz for {SLOW_START_SECONDS:g} s; its log is above")
 
 
-def supervised(here: Session, family: list[Child], addresses: list[str]) -> int:
+def supervised(here: Session, family: list[Child], addresses: list[str], *, as_json: bool = False) -> int:
+    lines = [*addresses, *here.parts.describe().splitlines()]
+
     def announce() -> None:
-        for line in [*addresses, here.parts.describe(), "running; Ctrl-C or SIGTERM ends it"]:
+        if as_json:
+            emit(
+                {name: said.strip() for name, _, said in (line.partition(":") for line in lines)},
+                as_json=True,
+                text="",
+            )
+        for line in [] if as_json else [*lines, "running; Ctrl-C or SIGTERM ends it"]:
             note(line)
 
     status = Supervisor(family, note, Watch(here, announce)).run()

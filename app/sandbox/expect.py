@@ -100,6 +100,9 @@ def _claim(effects: Mapping[int, RefundEffect], awarded: int, closing: int | Non
 
 def _return(order: Order, redemption: Spent, expected: Expected, closing: int | None) -> None:
     """R12-R15 and R22: by the code's discount on the units that came back; all of it when the order is closed."""
+    if order.test or order.customer is None:  # ignored, or nobody's (R32)
+        expected.returned[redemption.code] = 0
+        return
     shares = _shares_of_code(order, redemption.code)
     total_share = sum(shares.values())
     back: dict[int, int] = {}
