@@ -192,20 +192,7 @@ def _write_awards(
     rows: Iterable[tuple[Item | None, Item | None]],
 ) -> None:
     """Awards as they should stand, with what their claims took; awards no longer earned go, their entries reversed."""
-    deltas: dict[tuple[int, str], dict[str, int]] = {}
-    granted: dict[tuple[int, str], bool] = {}
-    for before, after in rows:
-        for row, sign in ((before, -1), (after, 1)):
-            if row is None or row["kind"] not in (CLAIM, APPROVAL):
-                continue
-            key = row["order_id"], row["target"].split(":", 2)[2]
-            delta = deltas.setdefault(key, dict.fromkeys(("reversed", "reduced", "debited", "shortfall"), 0))
-            if row["kind"] == APPROVAL:
-                granted[key] = sign > 0 and row["folded"]
-            else:
-                delta["reversed"] += sign * row["amount"] if row["folded"] else 0
-                delta["reduced" if row["reduces_pending"] else "debited"] += sign * row["moved"]
-                delta["shortfall"] += sign * row["short"]
+    deltas, granted = _award_deltas(rows)
     wanted = {key for key in deltas if key not in awards} - set(world.awards)
     known = {**world.awards, **_fetch_awards(world, wanted)}
     out = []
@@ -228,6 +215,27 @@ def _write_awards(
         [{"shop_id": row.shop_id, "order_id": row.order_id, "target": row.target} for row in gone],
     )
     sql.upsert(world.connection, "awards", out, key=("shop_id", "order_id", "target"))
+
+
+def _award_deltas(
+    rows: Iterable[tuple[Item | None, Item | None]],
+) -> tuple[dict[tuple[int, str], dict[str, int]], dict[tuple[int, str], bool]]:
+    """(order, target) -> what its claims take more or less than before; and whether it is granted now."""
+    deltas: dict[tuple[int, str], dict[str, int]] = {}
+    granted: dict[tuple[int, str], bool] = {}
+    for before, after in rows:
+        for row, sign in ((before, -1), (after, 1)):
+            if row is None or row["kind"] not in (CLAIM, APPROVAL):
+                continue
+            key = row["order_id"], row["target"].split(":", 2)[2]
+            delta = deltas.setdefault(key, dict.fromkeys(("reversed", "reduced", "debited", "shortfall"), 0))
+            if row["kind"] == APPROVAL:
+                granted[key] = sign > 0 and row["folded"]
+            else:
+                delta["reversed"] += sign * row["amount"] if row["folded"] else 0
+                delta["reduced" if row["reduces_pending"] else "debited"] += sign * row["moved"]
+                delta["shortfall"] += sign * row["short"]
+    return deltas, granted
 
 
 def _fetch_awards(world: World, keys: set[tuple[int, str]]) -> dict[tuple[int, str], Any]:

@@ -22,6 +22,7 @@ from tasks.steps.load import World, load_orders, open_world
 from tasks.steps.read import points
 from tasks.steps.settle import Settled, Told, settle
 from tasks.steps.shops import by_id
+from tasks.steps.timeline import Item
 
 PREVIEW_ID = 2**63 - 1  # the greatest id there can be, so no refund of Shopify's has it
 
@@ -100,18 +101,21 @@ def imagined(
         adjustments=(adjustment,) if worth != value else (),
         transaction_ids=(id,),
     )
-    money = Transaction(
-        id=id,
-        order_id=order.order_id,
+    return refund, _settled_money(refund, placed, value)
+
+
+def _settled_money(refund: Refund, placed: Snapshot, value: int) -> Transaction:
+    return Transaction(
+        id=refund.id,
+        order_id=refund.order_id,
         kind="refund",
         status="success",
         amount_minor=value,
         currency=placed.currency,
         shop_amount_minor=value,
-        at=now,
-        refund_id=id,
+        at=refund.created_at,
+        refund_id=refund.id,
     )
-    return refund, money
 
 
 def _money_left(order: OrderFacts, programs: Sequence[Program]) -> int:
@@ -170,31 +174,8 @@ def _described(world: World, settled: Settled, made: OrderPlan, status_before: s
         "status_after": made.status,
         "reversed": points(sum(row["amount"] for row in rows if row["kind"] == CLAIM), program),
         "returned": points(sum(row["amount"] for row in rows if row["kind"] == RETURN), program),
-        "awards": [
-            {
-                "rule": row["target"].split(":", 2)[2],
-                "reversed": points(row["amount"], program),
-                "pending": row["reduces_pending"],
-                "debited": points(0 if row["reduces_pending"] else row["moved"], program),
-                "shortfall": points(row["short"], program),
-                "reasons": row["reasons"],
-            }
-            for row in rows
-            if row["kind"] == CLAIM
-        ],
-        "redemptions": [
-            {
-                "id": str(row["redemption_id"]),
-                "customer_id": str(row["customer_id"]),
-                "returned": points(row["amount"], program),
-                "credited": points(row["moved"], program),
-                "expired": points(row["expired"], program),
-                "restitution": made.restitution[row["redemption_id"]],
-                "reasons": row["reasons"],
-            }
-            for row in rows
-            if row["kind"] == RETURN
-        ],
+        "awards": [_taken(row, program) for row in rows if row["kind"] == CLAIM],
+        "redemptions": [_given(row, program, made.restitution) for row in rows if row["kind"] == RETURN],
         "customers": [
             {
                 "id": str(each.customer_id),
@@ -207,4 +188,27 @@ def _described(world: World, settled: Settled, made: OrderPlan, status_before: s
         "tiers": [{"id": str(customer), "before": a, "after": b} for customer, a, b in settled.booked.tiers],
         "reasons": list(cause.money.reasons) if cause.money is not None else [],
         "policy_version": cause.policy.version,
+    }
+
+
+def _taken(row: Item, program: Program) -> dict[str, Any]:
+    return {
+        "rule": row["target"].split(":", 2)[2],
+        "reversed": points(row["amount"], program),
+        "pending": row["reduces_pending"],
+        "debited": points(0 if row["reduces_pending"] else row["moved"], program),
+        "shortfall": points(row["short"], program),
+        "reasons": row["reasons"],
+    }
+
+
+def _given(row: Item, program: Program, restitution: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "id": str(row["redemption_id"]),
+        "customer_id": str(row["customer_id"]),
+        "returned": points(row["amount"], program),
+        "credited": points(row["moved"], program),
+        "expired": points(row["expired"], program),
+        "restitution": restitution[row["redemption_id"]],
+        "reasons": row["reasons"],
     }

@@ -138,10 +138,8 @@ def item(
         "ratio": None if ratio is None else f"{ratio.numerator}/{ratio.denominator}",
         "reasons": list(reasons),
         "policy_version": policy_version,
+        **dict.fromkeys(RESULTS, 0),
         "moved": amount if reduces_pending else 0,
-        "short": 0,
-        "expired": 0,
-        "debt_change": 0,
         "folded": reduces_pending,
     }
 

@@ -74,19 +74,13 @@ def grant(
         amount=amount,
         expires_at=expires_at,
         policy_version=world.programs[-1].version,
-        reasons=[],
     )
     settle_items(world, [row], cause)
     key = {"shop_id": shop_id, "customer_id": customer_id, "cause": cause, "at": now, "reason": reason}
     connection.execute(NAME_GRANT, key)
-    return {
-        "id": str(number),
-        "customer_id": str(customer_id),
-        "amount": amount,
-        "reason": reason,
-        "expires_at": None if expires_at is None else expires_at.isoformat(),
-        "balance": _balances(connection, shop_id, [customer_id])[customer_id],
-    }
+    answer = {"id": str(number), "customer_id": str(customer_id), "amount": amount, "reason": reason}
+    balance = _balances(connection, shop_id, [customer_id])[customer_id]
+    return {**answer, "expires_at": expires_at and expires_at.isoformat(), "balance": balance}
 
 
 def redeem(
@@ -112,29 +106,25 @@ def redeem(
     lock_codes(world, [] if code_key is None else [code_key])
     _check_known(connection, shop_id, [customer_id, *members])
     carriers = [] if code_key is None else _carriers(connection, shop_id, code_key)
-    concerned: Sequence[int] = ()
-    if carriers:  # all that settling them will lock is locked now: orders come before wallets
-        load_orders(world, carriers)
-        load_redemptions(world)
-        concerned = [*customers_of(world), *customers_booked(world)]
-    lock_wallets(world, [customer_id, *members, *concerned])
+    lock_wallets(world, [customer_id, *members, *_concerned(world, carriers)])
     settle_clock(world, list(members))
     _check_balances(connection, shop_id, members)
-    values = {
-        "shop_id": shop_id,
-        "customer_id": customer_id,
-        "reward_id": reward,
-        "kind": kind,
-        "amount": cost,
-        "code": code,
-        "code_key": code_key,
-        "at": now,
-    }
+    values = {"shop_id": shop_id, "customer_id": customer_id, "reward_id": reward, "kind": kind, "at": now}
+    values |= {"amount": cost, "code": code, "code_key": code_key}
     redemption_id = _add(connection, values)
     _spend(world, redemption_id, members)
     if carriers:
         settle(open_world(connection, world.shop, now), orders=carriers)
     return redemption_id
+
+
+def _concerned(world: World, carriers: Sequence[int]) -> list[int]:
+    """Everyone whose wallet settling these orders will lock; the orders are locked now, for they come before wallets."""
+    if not carriers:
+        return []
+    load_orders(world, carriers)
+    load_redemptions(world)
+    return [*customers_of(world), *customers_booked(world)]
 
 
 def _price(program: Program, reward_id: str, amount: int | None) -> tuple[int, str]:
