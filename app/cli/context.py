@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from models.errors import DatabaseBusy
+from models.errors import DatabaseBusy, InvalidSetting
 from models.session import make_engine, upgrade
 from models.settings import Settings, load_settings
 from worker.embedded import Parts, parts
@@ -69,14 +69,19 @@ def session(
     command: str | None = None,
     lasting: bool = False,
     upgraded: bool | None = None,
+    existing: bool = False,
     **given: object,
 ) -> Iterator[Session]:
     """The settings, and a database and a broker that last as long as the block; beside a running `unwind up`, its own.
 
+    `existing`: there must be data already, for there is nothing to see in a new database.
     `given` overrules settings by their lower-case names. The schema is brought up to date when the database is
     embedded (`upgraded` says otherwise): another database is upgraded by `unwind db upgrade` or `unwind up`.
     """
     settings = load_settings(ENV_FILE, **given)
+    if existing and settings.database_url is None and not (data / KEY_FILE).exists():
+        reason = f"nothing is kept in {data}; name the folder of the `unwind up` that you mean, or set DATABASE_URL"
+        raise InvalidSetting("--data", reason)
     name = command or f"unwind {click.get_current_context().info_name}"
     with (
         ended_by_sigterm(),

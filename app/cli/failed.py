@@ -36,7 +36,10 @@ def failed() -> None:
 def list_(domain: str | None, limit: int, cursor: int | None, data: Path, as_json: bool) -> None:
     """The parked events of the store DOMAIN, or of all, newest first, each with its reason."""
     wanted = None if domain is None else shops.normal_domain(domain)
-    with session(data, command="unwind failed list") as here, here.engine.connect() as connection:
+    with (
+        session(data, command="unwind failed list", existing=True) as here,
+        here.engine.connect() as connection,
+    ):
         page = steps.listing(connection, wanted, cursor=cursor, limit=limit)
     more = "" if page.cursor is None else f"\nolder ones: --cursor {page.cursor}"
     text = table(COLUMNS, [line_of(row) for row in page.rows], empty="nothing is parked") + more
@@ -52,7 +55,10 @@ def list_(domain: str | None, limit: int, cursor: int | None, data: Path, as_jso
 @json_option
 def show(event: int, body: bool, data: Path, as_json: bool) -> None:
     """One parked EVENT, with its reason."""
-    with session(data, command="unwind failed show") as here, here.engine.connect() as connection:
+    with (
+        session(data, command="unwind failed show", existing=True) as here,
+        here.engine.connect() as connection,
+    ):
         found = steps.get(connection, None, event)
         raw = steps.body(connection, event) if body else b""
     if body:
@@ -103,7 +109,7 @@ def changing(
     if bool(events) == every:
         raise click.UsageError("name events, or give --all")
     wanted = None if domain is None else shops.normal_domain(domain)
-    with session(data, command=f"unwind failed {verb}") as here:
+    with session(data, command=f"unwind failed {verb}", existing=True) as here:
         with here.engine.connect() as connection:
             meant = list(parked(connection, wanted)) if every else list(events)
         yield here, meant

@@ -48,7 +48,7 @@ def preview(
     """What a refund of ORDER would do: of an amount, of lines, or of the rest. Changes nothing."""
     wish = wish_of(amount, lines)
     wanted = None if domain is None else shops.normal_domain(domain)
-    with session(data, command="unwind preview") as here, here.engine.connect() as connection:
+    with session(data, command="unwind preview", existing=True) as here, here.engine.connect() as connection:
         found = what_would_be(
             connection,
             shop_of(connection, order, wanted),

@@ -41,7 +41,7 @@ class Moment(click.ParamType[datetime]):
 def replay(domain: str | None, since: datetime | None, data: Path, as_json: bool) -> int | None:
     """Run recorded events again, of the store DOMAIN or of all. Must change nothing; status 1 if it did."""
     wanted = None if domain is None else shops.normal_domain(domain)
-    with session(data, command="unwind replay") as here:
+    with session(data, command="unwind replay", existing=True) as here:
         found = [
             {
                 "domain": name,

@@ -59,7 +59,10 @@ def settings_of(file: Path) -> Mapping[str, Any]:
 @json_option
 def list_(data: Path, as_json: bool) -> None:
     """All stores, with what waits and what failed."""
-    with session(data, command="unwind shop list") as here, here.engine.connect() as connection:
+    with (
+        session(data, command="unwind shop list", existing=True) as here,
+        here.engine.connect() as connection,
+    ):
         rows = [dict(row._mapping) for row in shops.listing(connection)]
     columns = ("domain", "state", "currency", "pending", "failed")
     text = table(columns, [[row[name] for name in columns] for row in rows], empty="no store is registered")
@@ -73,7 +76,10 @@ def list_(data: Path, as_json: bool) -> None:
 def remove(domain: str, data: Path, as_json: bool) -> None:
     """Stop working for a store. Its books stay, its tokens end."""
     domain = shops.normal_domain(domain)
-    with session(data, command="unwind shop remove") as here, here.engine.begin() as connection:
+    with (
+        session(data, command="unwind shop remove", existing=True) as here,
+        here.engine.begin() as connection,
+    ):
         if not shops.remove(connection, domain):
             raise NotFound("shop", domain)
     emit({"domain": domain, "state": "removed"}, as_json=as_json, text=f"{domain} is removed; its books stay")

@@ -26,7 +26,7 @@ def verify(domain: str | None, data: Path, as_json: bool) -> int | None:
     For the store DOMAIN, or for all. Changes nothing; status 1 if anything differs.
     """
     wanted = None if domain is None else shops.normal_domain(domain)
-    with session(data, command="unwind verify") as here, one_moment(here.engine) as connection:
+    with session(data, command="unwind verify", existing=True) as here, one_moment(here.engine) as connection:
         shop_id = None if wanted is None else shops.get(connection, wanted).id
         found = [asdict(difference) for difference in differences_in(connection, shop_id)]
     columns = list(found[0]) if found else []
