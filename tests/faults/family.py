@@ -109,6 +109,14 @@ class Family:
     def dsn(self) -> str:
         return self.parts.database_url.replace("+psycopg", "")
 
+    def last_words(self) -> list[str]:
+        """Of each child whether it lives, and the end of its log."""
+        return [
+            f"{name} ({one.process.pid if one.process else 'dead'}, {one.deaths} deaths):\n"
+            + "\n".join((self.place / f"{name}.log").read_text(errors="replace").splitlines()[-20:])
+            for name, one in self.running.items()
+        ]
+
     # -- faults --------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:

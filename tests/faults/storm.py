@@ -19,6 +19,14 @@ FREEZE_SECONDS = 3.0  # longer than a ring waits, shorter than Celery takes to g
 CLAIM_SECONDS = 8.0  # the longest wait for a worker to be in the middle of something
 SENT_SECONDS = 60.0  # the longest wait for one part of the flood to be answered
 PENDING = "select count(*) from inbox where state = 'pending'"
+WAITING = (
+    "select format('%s pending: attempts %s, rings %s, due in %s, rung %s ago', count(*), attempts, rings,"
+    " max(not_before - now()), max(now() - rung_at)) from inbox where state = 'pending' group by attempts, rings"
+)
+SESSIONS = (
+    "select format('%s %s %s: %s', application_name, state, wait_event, left(query, 60)) from pg_stat_activity"
+    " where backend_type = 'client backend'"
+)
 TRIED_AGAIN = "select count(*) from inbox where attempts > 1"
 
 FAULTS = {
@@ -68,6 +76,7 @@ class Report:
     drain_seconds: float
     seconds: float
     findings: Findings
+    stuck: list[str]  # when it was not drained: what waits, where, and the last words of everybody
 
     @property
     def held(self) -> bool:
@@ -98,6 +107,7 @@ def storm(trial: Trial) -> Report:
             broken, amid = break_amid(here, flood, sendings, trial, dice)
             drained, drain_seconds = drain(here, trial.drain_seconds)
             flood.close()
+            stuck = [] if drained else why_stuck(here)
             tried_again = here.asked(TRIED_AGAIN)
             findings = check(engine, tales, sendings, flood.acked)
         finally:
@@ -115,6 +125,7 @@ def storm(trial: Trial) -> Report:
             drain_seconds=drain_seconds,
             seconds=seconds,
             findings=findings,
+            stuck=stuck,
         )
 
 
@@ -194,3 +205,10 @@ def drain(here: Family, seconds: float) -> tuple[bool, float]:
     began = time.monotonic()
     drained = here.wait(lambda: here.asked(PENDING) == [0], seconds, poll_seconds=0.1)
     return drained, time.monotonic() - began
+
+
+def why_stuck(here: Family) -> list[str]:
+    """For whoever has to find out."""
+    with here.broker() as broker:
+        queues = [f"{key}: {broker.llen(key)} messages" for key in broker.scan_iter(_type="list")]
+    return [*here.asked(WAITING), *here.asked(SESSIONS), *queues, *here.last_words()]

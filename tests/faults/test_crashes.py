@@ -16,5 +16,5 @@ def test_webhooks_survive_the_death_of_every_part_and_count_once(capsys: pytest.
     with capsys.disabled():
         print(f"\n{report}")
     assert report.sendings >= 2000
-    assert report.drained, "events stayed pending"
+    assert report.drained, "events stayed pending\n" + "\n".join(report.stuck)
     assert not report.findings, "\n".join(report.findings.some())
