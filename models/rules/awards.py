@@ -12,7 +12,7 @@ from models.rules.facts import Line, Snapshot
 from models.rules.money import exponent
 from models.rules.order import OrderFacts
 from models.rules.program import EarningRule, Program, program_at
-from models.rules.refunds import money_of
+from models.rules.refunds import items_of, money_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,7 @@ def exchange_credit(order: OrderFacts, programs: Sequence[Program]) -> int:
             continue
         policy = program_at(programs, known.at)
         money = money_of(known.refund, order, items_without_money=policy.items_without_money)
-        lines = sum(line.subtotal_minor + line.tax_minor for line in known.refund.lines)
-        credit += max(0, lines + known.refund.shipping_minor - money.value)
+        credit += max(0, items_of(known.refund) + known.refund.shipping_minor - money.value)
     return credit
 
 
@@ -77,13 +76,21 @@ def earning_shares(order: OrderFacts, programs: Sequence[Program]) -> dict[int, 
     return shares
 
 
+def is_ignored(order: OrderFacts, programs: Sequence[Program]) -> bool:
+    """A test order, unless the program of its time includes them (R32)."""
+    placed = order.placed
+    if placed is None or not placed.test:
+        return False
+    return not program_at(programs, order.paid_at or placed.placed_at).include_test_orders
+
+
 def awards_of(order: OrderFacts, programs: Sequence[Program]) -> list[Award]:
     """The awards that should stand for a paid order with a customer; none for an ignored test order (R32)."""
     if order.placed is None or order.paid_at is None or order.customer_id is None:
         return []
-    program = program_at(programs, order.paid_at)
-    if order.placed.test and not program.include_test_orders:
+    if is_ignored(order, programs):
         return []
+    program = program_at(programs, order.paid_at)
     awards = [_placed_award(order, order.placed, rule, program) for rule in program.earning]
     shares = earning_shares(order, programs)
     for line in added_lines(order):

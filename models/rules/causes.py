@@ -9,11 +9,11 @@ from fractions import Fraction
 from math import floor
 from typing import NamedTuple
 
-from models.rules.awards import added_lines, earning_shares, line_value
+from models.rules.awards import added_lines, earning_shares, is_ignored, line_value
 from models.rules.facts import Line, Refund
 from models.rules.order import VOID_STATUSES, KnownRefund, OrderFacts
 from models.rules.program import Program, program_at
-from models.rules.refunds import RefundMoney, money_of
+from models.rules.refunds import RefundMoney, items_of, money_of
 
 CANCELLED_PAID_WAITING = "CANCELLED_PAID_WAITING"
 VOIDED_STILL_OWED = "VOIDED_STILL_OWED"
@@ -113,10 +113,7 @@ def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Ca
         return [ORDER_UNKNOWN]
     if order.customer_id is None:
         flags.append(NO_CUSTOMER)
-    if (
-        order.placed.test
-        and not program_at(programs, order.paid_at or order.placed.placed_at).include_test_orders
-    ):
+    if is_ignored(order, programs):
         flags.append(TEST_ORDER_IGNORED)
     if any(known.conflicts for known in order.refunds.values()):
         flags.append(REFUND_CONFLICT)
@@ -172,8 +169,7 @@ def _matched(causes: Sequence[Cause], order: OrderFacts) -> list[Cause]:
             removed = cause.removed._replace(part=cause.removed.part * left)
             cause = replace(cause, value=cause.value - same, removed=removed)
         elif cause.refund is not None:
-            items = sum(line.subtotal_minor + line.tax_minor for line in cause.refund.lines)
-            beyond = max(0, cause.value - items - cause.refund.shipping_minor)
+            beyond = max(0, cause.value - items_of(cause.refund) - cause.refund.shipping_minor)
             same = min(gone, beyond)
             gone, money = gone - same, money + beyond - same
             cause = replace(cause, matched=same)

@@ -11,12 +11,12 @@ from datetime import datetime
 from fractions import Fraction
 from math import floor
 
-from models.rules.awards import Award, awards_of, earning_shares, line_value
+from models.rules.awards import Award, awards_of, earning_shares, is_ignored, line_value
 from models.rules.causes import Cause, causes_of, flags_of
 from models.rules.facts import ReturnedLine, Snapshot
 from models.rules.money import share, split_largest_remainder
 from models.rules.order import OrderFacts
-from models.rules.program import Program, program_at
+from models.rules.program import Program
 
 STATUS_OFF = "STATUS_OFF"
 ALREADY_CLOSED = "ALREADY_CLOSED"
@@ -259,10 +259,7 @@ def _over(part: int | Fraction, whole: int) -> Fraction:
 def _return_redeemed(redemption: Redemption, made: OrderPlan, programs: Sequence[Program]) -> None:
     """R12-R22 for one redemption, cause by cause."""
     order = made.order
-    placed = order.placed
-    assert placed is not None
-    ignored = placed.test and not program_at(programs, order.paid_at or placed.placed_at).include_test_orders
-    if ignored or order.customer_id is None:
+    if is_ignored(order, programs) or order.customer_id is None:
         made.restitution[redemption.id] = _standing(redemption)
         return
     track = _Track(redemption, order)

@@ -51,11 +51,15 @@ def shop_money(transaction: Transaction, order: Snapshot) -> int:
     return half_up(Fraction(transaction.amount_minor * order.total_minor, order.presentment_total_minor))
 
 
+def items_of(refund: Refund) -> int:
+    """What the returned items were worth by the record, with their tax."""
+    return sum(line.subtotal_minor + line.tax_minor for line in refund.lines)
+
+
 def identity_of(refund: Refund) -> int:
     """Value given back as the record tells it (S2): lines + shipping - signed adjustments, each with its tax."""
-    lines = sum(line.subtotal_minor + line.tax_minor for line in refund.lines)
     adjusted = sum(a.amount_minor + a.tax_minor for a in refund.adjustments)
-    return lines + refund.shipping_minor - adjusted
+    return items_of(refund) + refund.shipping_minor - adjusted
 
 
 def money_of(refund: Refund, order: OrderFacts, *, items_without_money: bool = False) -> RefundMoney:

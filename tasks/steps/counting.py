@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from models.rules.awards import added_lines, earning_shares, line_value
+from models.rules.awards import added_lines, earning_shares, is_ignored, line_value
 from models.rules.plan import OrderPlan
 from models.rules.program import Program, program_at
 from models.rules.tiers import Change, Totals, level_of, tier_with_history, window_start
@@ -38,9 +38,9 @@ def counted_of(plan: OrderPlan, programs: Sequence[Program]) -> dict[str, Any]:
     order, placed = plan.order, plan.order.placed
     if placed is None or order.paid_at is None or order.customer_id is None:
         return {}
-    program = program_at(programs, order.paid_at)
-    if placed.test and not program.include_test_orders:
+    if is_ignored(order, programs):
         return {}
+    program = program_at(programs, order.paid_at)
     changes = sorted([*_gains(plan, programs, order.paid_at), *_losses(plan, order.paid_at)])
     net, standing, closed, out = 0, 0, False, []
     for at, _, spend, count, points in changes:
