@@ -3,7 +3,10 @@
 UnwindError
 |-- Later                   the world may change: the event stays pending and is tried again
 |   |-- DatabaseBusy
-|   `-- BrokerUnreachable
+|   |-- BrokerUnreachable
+|   |-- ShopifyUnreachable  no answer, or one of its own trouble
+|   |-- ShopifyThrottled    says how long to wait
+|   `-- OutcomeUnknown      a change was sent and no answer came: read the state before sending it again
 `-- Never                   trying again cannot help: the event is parked under `failed` with the reason
     |-- Unparseable         signed by Shopify, kept as it came, but not understood
     |-- UnknownShop
@@ -11,6 +14,9 @@ UnwindError
     |-- MissingWebhookId
     |-- AttemptsExhausted   each try killed the worker
     |-- RefundOfAnotherOrder
+    |-- ShopifyRefused      understood, and not done: its user errors say why
+    |-- AccessDenied        a scope or an approval is missing
+    |-- NeedsMerchant       no token that works: the merchant must open the app once
     |-- InvalidSetting      a setting or a program that cannot be
     |-- NotFound            the caller named something this shop does not have
     |-- Refused             the caller asked for something the rules forbid
@@ -18,6 +24,9 @@ UnwindError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class UnwindError(Exception):
@@ -36,6 +45,28 @@ class DatabaseBusy(Later):
 
 class BrokerUnreachable(Later):
     code = "broker_unreachable"
+
+
+class ShopifyUnreachable(Later):
+    """No answer within the time limit, or an answer of Shopify's own trouble (5xx). Nothing was changed there."""
+
+    code = "shopify_unreachable"
+
+
+class ShopifyThrottled(Later):
+    """Too many calls for this shop. `wait_seconds`: when the bucket has filled enough for the call."""
+
+    code = "shopify_throttled"
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"Shopify asks to wait {wait_seconds:.1f} s")
+        self.wait_seconds = wait_seconds
+
+
+class OutcomeUnknown(Later):
+    """A mutation was sent and its answer never came: it may have been done. Read the state, then set absolute values."""
+
+    code = "outcome_unknown"
 
 
 class Never(UnwindError):
@@ -98,6 +129,49 @@ class RefundOfAnotherOrder(Never):
     def __init__(self, refund_id: int) -> None:
         super().__init__(f"refund {refund_id} is on record under another order; compare the two payloads")
         self.refund_id = refund_id
+
+
+class UserError(NamedTuple):
+    """One of Shopify's `userErrors`: its code (may be missing), the path of the input it means, its sentence."""
+
+    code: str | None
+    field: tuple[str, ...]
+    message: str
+
+
+class ShopifyRefused(Never):
+    """Shopify understood and did not do it."""
+
+    code = "shopify_refused"
+
+    def __init__(self, operation: str, errors: Sequence[UserError]) -> None:
+        super().__init__(f"{operation}: " + "; ".join(f"{e.message} ({e.code})" for e in errors))
+        self.operation = operation
+        self.errors = tuple(errors)
+
+    @property
+    def codes(self) -> frozenset[str | None]:
+        return frozenset(error.code for error in self.errors)
+
+
+class AccessDenied(Never):
+    """The app may not do this at the shop: a scope is not granted, or protected data not approved."""
+
+    code = "access_denied"
+
+
+class NeedsMerchant(Never):
+    """The shop has no token that works. `reason`: not_connected, refresh_token_expired, token_revoked, scopes_missing,
+    uninstalled. The remedy is the merchant's: open the app once."""
+
+    code = "needs_merchant"
+
+    def __init__(self, domain: str, reason: str) -> None:
+        super().__init__(
+            f"{domain} gave no token that works ({reason}); its merchant has to open the app once"
+        )
+        self.domain = domain
+        self.reason = reason
 
 
 class InvalidSetting(Never):

@@ -5,6 +5,13 @@ from models.tables.inbox import InboxEvent, OutboxRow
 from models.tables.ledger import Entry, Lot, TimelineRow, Wallet
 from models.tables.loyalty import Activity, Award, CustomerDay, Redemption, RedemptionMember
 from models.tables.orders import Order, OrderCode, RefundRow, TransactionRow
+from models.tables.shopify import (
+    CustomerAlias,
+    Installation,
+    PrivacyRequest,
+    Reconciliation,
+    RedemptionCode,
+)
 from models.tables.shops import ApiToken, IdempotencyKey, Program, Shop
 
 __all__ = [
@@ -12,16 +19,21 @@ __all__ = [
     "ApiToken",
     "Award",
     "Base",
+    "CustomerAlias",
     "CustomerDay",
     "Entry",
     "IdempotencyKey",
     "InboxEvent",
+    "Installation",
     "Lot",
     "Order",
     "OrderCode",
     "OutboxRow",
+    "PrivacyRequest",
     "Program",
+    "Reconciliation",
     "Redemption",
+    "RedemptionCode",
     "RedemptionMember",
     "RefundRow",
     "Shop",

@@ -32,7 +32,7 @@ class InboxEvent(Base):
     event_id: Mapped[str | None]  # Shopify's id of the merchant action
     triggered_at: Mapped[str | None]  # as the header said
     api_version: Mapped[str | None]
-    body: Mapped[bytes]
+    body: Mapped[bytes | None]  # None: erased, by its age or because its customer asked
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state: Mapped[str] = mapped_column(server_default="pending")
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -47,13 +47,17 @@ class InboxEvent(Base):
 
 
 class OutboxRow(Base):
-    """Something to do outside, written in the transaction that decided it. Guarantee: one row a key."""
+    """Something to do outside, written in the transaction that decided it.
+
+    Guarantees: one row a key; who works on it holds the lease (`leased_until`), and a lease that ended is taken again.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = (
         UniqueConstraint("shop_id", "key"),
         CheckConstraint("state in ('pending', 'leased', 'done', 'failed', 'cancelled')", name="state"),
-        Index("ix_outbox_pending", "shop_id", "id", postgresql_where=text("state = 'pending'")),
+        CheckConstraint("state <> 'leased' or leased_until is not null", name="lease_ends"),
+        Index("ix_outbox_due", "not_before", "id", postgresql_where=text("state in ('pending', 'leased')")),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
@@ -62,4 +66,12 @@ class OutboxRow(Base):
     key: Mapped[str]
     payload: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(server_default="pending")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())  # back-off of tries
+    leased_until: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]  # when its task was last sent for
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    outcome: Mapped[str | None]  # in words, without personal data
+    finished_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, Integer, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, Integer, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Amount, Base, Key, ShopId
@@ -62,12 +62,15 @@ class Redemption(Base):
         ),
         CheckConstraint("restitution in ('none', 'points', 'code')", name="restitution"),
         CheckConstraint("(restitution = 'points') = (returned > 0)", name="one_benefit_once"),
-        Index(
-            "ix_redemptions_code",
-            "shop_id",
-            "code_key",
-            unique=True,
-            postgresql_where=text("code_key is not null"),
+        CheckConstraint(
+            "code_state in ('none', 'tracked', 'wanted', 'active', 'removed', 'failed')", name="code_state"
+        ),
+        CheckConstraint(
+            "reactivation in ('none', 'wanted', 'done', 'failed') and reactivations >= 0", name="reactivation"
+        ),
+        CheckConstraint(
+            "ended in ('auto_refunded', 'code_failed', 'cancelled') and ended_at is not null or ended is null and ended_at is null",
+            name="ended",
         ),
         Index("ix_redemptions_customer", "shop_id", "customer_id"),
         Index("ix_redemptions_order", "shop_id", "order_id"),
@@ -89,6 +92,14 @@ class Redemption(Base):
     restitution: Mapped[str] = mapped_column(server_default="none")
     reactivations: Mapped[int] = mapped_column(Integer, server_default="0")
     reactivation: Mapped[str] = mapped_column(server_default="none")  # none, wanted, done, failed
+    reactivation_error: Mapped[str | None]  # why it failed, in the open (R23)
+    code_state: Mapped[str] = mapped_column(server_default="none")  # tracked: given to us; others: made by us
+    code_ends_at: Mapped[datetime | None]  # the code's own end at Shopify, as last read
+    code_error: Mapped[str | None]
+    ended: Mapped[
+        str | None
+    ]  # given back whole without an order: auto_refunded (R30), code_failed, cancelled
+    ended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
