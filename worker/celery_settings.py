@@ -18,6 +18,7 @@ TASK_MODULES = (  # named one by one: discovery finds nothing here, and says not
     "tasks.refunds",
     "tasks.orders",
     "tasks.events",
+    "tasks.outbox",
     "tasks.sweeps",
     "tasks.clock",
 )
@@ -64,7 +65,9 @@ SETTINGS: dict[str, Any] = {
     "task_default_queue": EVENTS,
     "task_create_missing_queues": False,  # a misspelt queue is an error, not a place where messages wait for ever
     "task_routes": {
-        "outbox.*": {"queue": OUTBOX},
+        "outbox.ring": {"queue": SWEEPS},
+        "orders.read": {"queue": OUTBOX},
+        "subscriptions.*": {"queue": OUTBOX},
         "codes.*": {"queue": OUTBOX},
         "endpoints.*": {"queue": OUTBOX},
         "sweeps.*": {"queue": SWEEPS},

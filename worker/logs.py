@@ -15,7 +15,7 @@ from models.settings import Settings, load_settings
 SHOWN = ("shop", "topic", "order_id", "refund_id", "event_id")  # of a task's arguments, in every line it logs
 
 TASK_LOGGERS = frozenset(["celery.worker.strategy", "celery.app.trace", "celery.beat"])
-EVERY_FEW_SECONDS = ("sweeps.ring", "clock.mature")
+EVERY_FEW_SECONDS = ("sweeps.ring", "outbox.ring", "clock.mature")
 
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,

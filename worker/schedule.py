@@ -12,6 +12,7 @@ def every(seconds: float, task: str) -> dict[str, Any]:
 
 SCHEDULE = {
     "ring for what was forgotten": every(2.0, "sweeps.ring"),
+    "what is to be done outside": every(1.0, "outbox.ring"),
     "what becomes due": every(5.0, "clock.mature"),
     "tiers that time moves": every(60.0, "clock.tiers"),
 }

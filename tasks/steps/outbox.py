@@ -1,0 +1,226 @@
+"""What is to be done outside: written in the transaction that decided it, done afterwards under a lease.
+
+lease (commit) -> call Shopify -> book the result and mark the row (commit). A worker that dies in between leaves a
+lease that ends, and the row is taken again: whatever is done outside is safe to do twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from models.errors import AttemptsExhausted, Later, NeedsMerchant, Never, ShopifyThrottled, UnwindError
+from tasks.steps.load import ShopRow
+
+log = structlog.get_logger()
+
+TASK_OF_KIND = {
+    "create_code": "codes.create",
+    "remove_code": "codes.remove",
+    "reactivate_code": "codes.reactivate",
+    "read_order": "orders.read",
+    "check_subscriptions": "subscriptions.check",
+}
+LEASE_SECONDS = 120  # longer than a task may run, so that nobody works on a row that another holds
+ATTEMPTS_MAX = 30  # with the waits below about nine hours: longer than an outage, shorter than patience
+BACKOFF_SECONDS_MAX = 1800
+RING_AGAIN_SECONDS = 30  # a task sent for a row and not begun by then was lost
+MERCHANT_SECONDS = 3600  # between two tries of what waits for the merchant
+BATCH = 100  # rows rung for at once
+
+SHOP = text("select id from shops where domain = :domain")
+PUT = text(
+    "insert into outbox (shop_id, kind, key, payload) values (:shop_id, :kind, :key, cast(:payload as jsonb))"
+    " on conflict (shop_id, key) do nothing returning id"
+)
+TAKE = text(
+    "update outbox o set state = 'leased', attempts = o.attempts + 1, leased_until = :until, rung_at = null"
+    " from (select shop_id, id from outbox where shop_id = :shop_id and id = :id and not_before <= :now"
+    "   and (state = 'pending' or state = 'leased' and leased_until <= :now) for update skip locked) due,"
+    " shops s where o.shop_id = due.shop_id and o.id = due.id and s.id = o.shop_id"
+    " returning o.id, o.kind, o.key, o.payload, o.attempts, s.id as shop_id, s.domain, s.currency"
+)
+END = text(
+    "update outbox set state = :state, outcome = :outcome, error_code = :code, error = :error,"
+    " leased_until = null, finished_at = :now"
+    " where shop_id = :shop_id and id = :id and state = 'leased' and attempts = :attempts"
+)
+POSTPONE = text(
+    "update outbox set state = 'pending', not_before = :at, leased_until = null, error_code = :code, error = :error"
+    " where shop_id = :shop_id and id = :id and state = 'leased' and attempts = :attempts"
+)
+HURRY = text(
+    "update outbox set not_before = now(), rung_at = null where shop_id = :shop_id and state = 'pending'"
+)
+CANCEL_ALL = text(
+    "update outbox set state = 'cancelled', finished_at = now(), leased_until = null"
+    " where shop_id = :shop_id and state in ('pending', 'leased')"
+)
+DUE = text(
+    "with due as (select shop_id, id from outbox where state in ('pending', 'leased') and not_before <= :now"
+    "   and coalesce(leased_until, :now) <= :now and coalesce(rung_at, '-infinity') <= :rung_before"
+    "   order by not_before, id limit :batch for update skip locked)"
+    " update outbox o set rung_at = :now from due, shops s"
+    " where o.shop_id = due.shop_id and o.id = due.id and s.id = o.shop_id"
+    " returning o.id, o.kind, o.payload, s.domain"
+)
+NAMED = ("order_id", "redemption_id")  # of a row's payload, in its task's arguments for the eye
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """A row that is ours until its lease ends. `attempts`: which try this is; who lost the lease cannot end the row."""
+
+    shop: ShopRow
+    id: int
+    kind: str
+    key: str
+    payload: Mapping[str, Any]
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """A task to send: its name and its arguments, ids only."""
+
+    task: str
+    arguments: Mapping[str, Any]
+
+
+def put(connection: Connection, shop_id: int, kind: str, key: str, payload: Mapping[str, Any]) -> bool:
+    """Ask for something outside, once a key. True when it was not asked for before."""
+    assert kind in TASK_OF_KIND, kind
+    values = {"shop_id": shop_id, "kind": kind, "key": key, "payload": json.dumps(payload)}
+    return connection.execute(PUT, values).scalar_one_or_none() is not None
+
+
+def work(
+    engine: Engine, shop: str, id: int, do: Callable[[Leased], str], *, now: datetime | None = None
+) -> str:
+    """Do one row, under its lease. Returns what came of it, in words.
+
+    `do` calls outside and books its result itself, in a transaction in which it also calls `finish`. What is `Later`
+    is tried again, later each time, or when Shopify said; what is `Never` is failed with its reason.
+    """
+    now = now or datetime.now(UTC)
+    leased = lease(engine, shop, id, now)
+    if leased is None:
+        return "nothing to do: done already, not due, or somebody is at it"
+    try:
+        return do(leased)
+    except (Later, NeedsMerchant) as error:
+        return postpone(engine, leased, error, now)
+    except Never as error:
+        log.warning("outbox_failed", kind=leased.kind, outbox_id=leased.id, code=error.code)
+        with engine.begin() as connection:
+            fail(connection, leased, error)
+        return f"failed: {error.code}"
+    except DBAPIError:
+        raise  # the lease ends, and the row is taken again
+    except Exception as error:
+        log.exception("outbox_broken", kind=leased.kind, outbox_id=leased.id)
+        return postpone(engine, leased, error, now)
+
+
+def lease(engine: Engine, shop: str, id: int, now: datetime) -> Leased | None:
+    """Take a row that is due. None: done, cancelled, not due yet, or held by another.
+
+    Safe twice at once: the row is taken under its lock, and counts the try before it is made.
+    """
+    with engine.begin() as connection:
+        shop_id = connection.execute(SHOP, {"domain": shop}).scalar_one_or_none()
+        if shop_id is None:
+            return None
+        key = {"shop_id": shop_id, "id": id, "now": now, "until": now + timedelta(seconds=LEASE_SECONDS)}
+        row = connection.execute(TAKE, key).one_or_none()
+    if row is None:
+        return None
+    found = ShopRow(row.shop_id, row.domain, row.currency)
+    return Leased(
+        shop=found, id=row.id, kind=row.kind, key=row.key, payload=row.payload, attempts=row.attempts
+    )
+
+
+def finish(connection: Connection, leased: Leased, *, outcome: str, state: str = "done") -> str:
+    """It was done (or `cancelled`: nobody wants it any more). In the transaction that books what came of it."""
+    _end(connection, leased, state=state, outcome=outcome)
+    return outcome
+
+
+def fail(connection: Connection, leased: Leased, error: Never) -> None:
+    """It cannot be done, ever; the reason stands in the row, in the open."""
+    _end(connection, leased, state="failed", code=error.code, error=str(error))
+
+
+def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) -> str:
+    """Try again later: when Shopify said, else twice as late each time; after so many tries it is failed.
+
+    What waits for the merchant waits as long as it takes: a new token makes it due at once (`hurry`).
+    """
+    code = getattr(error, "code", "internal")
+    waits = isinstance(error, NeedsMerchant)
+    if leased.attempts >= ATTEMPTS_MAX and not waits:
+        with engine.begin() as connection:
+            fail(connection, leased, AttemptsExhausted(leased.attempts))
+        return f"failed: {code}, {leased.attempts} times"
+    wait = float(min(BACKOFF_SECONDS_MAX, 2**leased.attempts))
+    if isinstance(error, ShopifyThrottled):
+        wait = error.wait_seconds
+    elif waits:
+        wait = MERCHANT_SECONDS
+    said = str(error) if isinstance(error, UnwindError) else type(error).__name__
+    key = {"shop_id": leased.shop.id, "id": leased.id, "attempts": leased.attempts}
+    with engine.begin() as connection:
+        connection.execute(
+            POSTPONE, {**key, "at": now + timedelta(seconds=wait), "code": code, "error": said}
+        )
+    return f"later: {code}"
+
+
+def _end(
+    connection: Connection,
+    leased: Leased,
+    *,
+    state: str,
+    outcome: str | None = None,
+    code: str | None = None,
+    error: str | None = None,
+) -> None:
+    key = {"shop_id": leased.shop.id, "id": leased.id, "attempts": leased.attempts}
+    said = {"state": state, "outcome": outcome, "code": code, "error": error}
+    connection.execute(END, {**key, **said, "now": datetime.now(UTC)})
+
+
+def hurry(connection: Connection, shop_id: int) -> None:
+    """Whatever waits for this shop is due now: its merchant came by."""
+    connection.execute(HURRY, {"shop_id": shop_id})
+
+
+def cancel_all(connection: Connection, shop_id: int) -> int:
+    """Nothing is to be done for this shop any more. Returns how many rows that were."""
+    return connection.execute(CANCEL_ALL, {"shop_id": shop_id}).rowcount
+
+
+def due(engine: Engine, *, now: datetime | None = None) -> list[Ring]:
+    """The tasks to send now, each row's at most once in a while.
+
+    Safe twice at once: a row is marked under its lock, so of two sweeps one finds it. A row whose task was lost is
+    due again after `RING_AGAIN_SECONDS`; a task sent twice finds the row leased or done.
+    """
+    now = now or datetime.now(UTC)
+    limits = {"now": now, "rung_before": now - timedelta(seconds=RING_AGAIN_SECONDS), "batch": BATCH}
+    with engine.begin() as connection:
+        rows = connection.execute(DUE, limits).all()
+    return [_ring(row.domain, row.id, row.kind, row.payload) for row in rows]
+
+
+def _ring(domain: str, id: int, kind: str, payload: Mapping[str, Any]) -> Ring:
+    named = {name: payload[name] for name in NAMED if name in payload}
+    return Ring(task=TASK_OF_KIND[kind], arguments={"shop": domain, "outbox_id": id, **named})
