@@ -18,10 +18,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from models.errors import AttemptsExhausted, MissingWebhookId, Never, UnknownShop, UnknownTopic, Unparseable
 from models.rules.facts import Fact
 from tasks.steps import sql
+from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED
+from tasks.steps.event import Event
 from tasks.steps.load import ShopRow, World, open_world
 from tasks.steps.parse import FACT_TOPICS, order_ids, parse
+from tasks.steps.parse.body import read_object
 from tasks.steps.settle import Settled, Told, settle
-from tasks.steps.shops import find
+from tasks.steps.shops import any_state, find
 
 log = structlog.get_logger()
 
@@ -30,18 +33,8 @@ ATTEMPTS_MAX = 8
 BACKOFF_SECONDS_MAX = 600
 SUSPECT_ATTEMPTS = 2  # tries that ended without a word: from then on an event is tried alone
 
-# Topics that are kept on record and need nothing done to a wallet yet.
-KEPT_TOPICS = frozenset(
-    [
-        "customers/merge",
-        "customers/update",
-        "app/uninstalled",
-        "app/scopes_update",
-        "customers/data_request",
-        "customers/redact",
-        "shop/redact",
-    ]
-)
+# Topics that are kept on record and need nothing done to a wallet.
+KEPT_TOPICS = frozenset(["customers/update"])
 KEPT_PREFIXES = ("returns/",)
 
 WAITING = "shop_domain = :domain and state = 'pending' and not_before <= :now"
@@ -54,8 +47,12 @@ TAKE = text(
     " where i.id = taken.id returning i.id"
 )
 CLAIM = text(
-    "select id, topic, webhook_id, body, received_at, attempts from inbox"
-    " where id = any(:ids) and state = 'pending' order by id for update skip locked"
+    "select id, topic, webhook_id, body, received_at, triggered_at, attempts from inbox"
+    " where id = any(:ids) and state = 'pending' and not topic = any(:acting) order by id for update skip locked"
+)
+CLAIM_ACT = text(
+    "select id, topic, webhook_id, body, received_at, triggered_at, attempts from inbox"
+    " where id = :id and state = 'pending' and topic = any(:acting) for update skip locked"
 )
 UNTRIED = text("update inbox set attempts = attempts - 1 where id = any(:ids) and state = 'pending'")
 LEFT = text(
@@ -103,13 +100,17 @@ def drain(
     ids = _take(engine, domain, limit, now)
     try:
         with engine.begin() as connection:
-            works = [Work(row) for row in connection.execute(CLAIM, {"ids": ids}).all()]
+            claimed = connection.execute(CLAIM, {"ids": ids, "acting": sorted(ACTS)}).all()
+            works = [Work(row) for row in claimed]
             shop = find(connection, domain)
             for work in works:
                 _read(work, shop, domain, max_attempts)
             if shop is not None:
                 _settle(connection, shop, [work for work in works if work.facts], now)
             _mark(connection, works, max_attempts, now)
+        for id in sorted({*ids} - {work.row.id for work in works}):
+            works += _act(engine, domain, id, max_attempts, now)
+        with engine.begin() as connection:
             left = connection.execute(LEFT, {"domain": domain, "now": now}).scalar_one()
     except DBAPIError:
         _give_back(engine, ids)
@@ -136,13 +137,10 @@ def _give_back(engine: Engine, ids: Sequence[int]) -> None:
 def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> None:
     """Parse an event, or say why it cannot be: never an exception."""
     row = work.row
+    _refuse(work, shop, domain, max_attempts)
+    if work.error is not None or shop is None:
+        return
     try:
-        if row.attempts > max_attempts:
-            raise AttemptsExhausted(row.attempts - 1)
-        if shop is None:
-            raise UnknownShop(domain)
-        if row.webhook_id is None:
-            raise MissingWebhookId
         if row.topic in KEPT_TOPICS or row.topic.startswith(KEPT_PREFIXES):
             work.outcome = f"{row.topic}: kept"
             return
@@ -153,6 +151,56 @@ def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> N
         work.error = error
     except (ValueError, RecursionError, MemoryError) as error:
         work.error = Unparseable("body", type(error).__name__)
+
+
+def _refuse(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> None:
+    """What no topic gets past: tried too often, a shop that is not ours, a delivery without an id."""
+    if work.row.attempts > max_attempts:
+        work.error = AttemptsExhausted(work.row.attempts - 1)
+    elif shop is None:
+        work.error = UnknownShop(domain)
+    elif work.row.webhook_id is None:
+        work.error = MissingWebhookId()
+
+
+def _act(engine: Engine, domain: str, id: int, max_attempts: int, now: datetime) -> list[Work]:
+    """Do what one event asks for, or say why not: in a transaction of its own, for it locks what it likes."""
+    with engine.begin() as connection:
+        row = connection.execute(CLAIM_ACT, {"id": id, "acting": sorted(ACTS)}).one_or_none()
+        if row is None:  # a fact, or somebody else's
+            return []
+        work = Work(row)
+        removed_too = row.topic in EVEN_WHEN_REMOVED
+        shop = any_state(connection, domain) if removed_too else find(connection, domain)
+        _refuse(work, shop, domain, max_attempts)
+        if work.error is None and shop is not None:
+            _do(connection, shop, work)
+        _mark(connection, [work], max_attempts, now)
+    return [work]
+
+
+def _do(connection: Connection, shop: ShopRow, work: Work) -> None:
+    row = work.row
+    event = Event(
+        id=row.id, topic=row.topic, received_at=row.received_at, triggered_at=_time(row.triggered_at)
+    )
+    try:
+        with connection.begin_nested():
+            work.outcome = ACTS[row.topic](connection, shop, read_object(bytes(row.body)), event)
+    except Exception as error:
+        if _is_of_the_database(error):
+            raise
+        log.warning("event_failed", event_id=row.id, error=type(error).__name__, exc_info=True)
+        work.error = error
+
+
+def _time(said: str | None) -> datetime | None:
+    """What the header said, as a time with its zone; None for what is none."""
+    try:
+        found = datetime.fromisoformat(said or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def _settle(connection: Connection, shop: ShopRow, works: Sequence[Work], now: datetime) -> None:

@@ -20,6 +20,7 @@ ADD = text(
     " on conflict (domain) do update set state = 'installed' returning id"
 )
 FIND = text("select id, domain, currency from shops where domain = :domain and state = 'installed'")
+FIND_ANY = text("select id, domain, currency from shops where domain = :domain")
 FIND_BY_ID = text("select id, domain, currency from shops where id = :id")
 LISTING = text(
     "select id, domain, state, currency, installed_at,"
@@ -51,6 +52,12 @@ def add(connection: Connection, domain: str, settings: Mapping[str, Any] | None 
 def find(connection: Connection, domain: str) -> ShopRow | None:
     """The installed shop of a domain, None when there is none."""
     row = connection.execute(FIND, {"domain": domain}).one_or_none()
+    return None if row is None else ShopRow(row.id, row.domain, row.currency)
+
+
+def any_state(connection: Connection, domain: str) -> ShopRow | None:
+    """The shop of a domain, removed or not, None when it was never ours."""
+    row = connection.execute(FIND_ANY, {"domain": domain}).one_or_none()
     return None if row is None else ShopRow(row.id, row.domain, row.currency)
 
 

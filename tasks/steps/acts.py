@@ -1,0 +1,20 @@
+"""Events that tell no fact of an order but ask for something: an uninstall, a merge, a redaction.
+
+Each is done in a transaction of its own, so that what it locks comes in the same order as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tasks.steps.event import Event
+from tasks.steps.load import ShopRow
+
+Act = Callable[[Connection, ShopRow, Mapping[str, Any], Event], str]
+
+# topic -> what is done for it; who does it imports `Event` from tasks.steps.event
+ACTS: Mapping[str, Act] = {}
+EVEN_WHEN_REMOVED = frozenset(["customers/data_request", "customers/redact", "shop/redact"])
