@@ -137,6 +137,14 @@ class Books:
             for m, part in redemption["members"].items()
         ]
         sql.insert(connection, "redemption_members", members)
+        code = {
+            "code_key": redemption["code"].casefold(),
+            "code": redemption["code"],
+            "n": 0,
+            "discount_id": None,
+        }
+        of = {"shop_id": self.shop_id, "redemption_id": redemption["id"]}
+        sql.insert(connection, "redemption_codes", [{**of, **code}])
 
 
 def open_books(engine: Engine, world: World) -> Books:

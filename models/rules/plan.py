@@ -30,6 +30,7 @@ AMOUNT_ONLY = "AMOUNT_ONLY"
 SHIPPING_ONLY = "SHIPPING_ONLY"
 CODE_REACTIVATED = "CODE_REACTIVATED"
 EDIT_KEEPS_REDEEMED = "EDIT_KEEPS_REDEEMED"
+REDEMPTION_ENDED = "REDEMPTION_ENDED"
 
 REACTIVATIONS_MAX = 3  # R22
 
@@ -38,7 +39,10 @@ REACTIVATIONS_MAX = 3  # R22
 class Redemption:
     """Value spent on a reward. members: (customer id, amount) in id order; one for a redemption of one's own.
 
-    reactivation: none, wanted, done or failed: what is known of its code at Shopify (R23)
+    reactivation: none, wanted, done or failed: what is known of its code at Shopify for this use (R23)
+    was_reactivated: its code came back for an earlier use, and this order used it again
+    held: this use is the one that the redemption stands for now; False for a use that was given back
+    ended: its value was given back whole without an order (R30)
     """
 
     id: int
@@ -52,6 +56,9 @@ class Redemption:
     reactivations: int = 0
     reactivation: str = "none"
     used_elsewhere: bool = False
+    was_reactivated: bool = False
+    held: bool = True
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,8 @@ class Return:
 
 @dataclass(slots=True, kw_only=True)
 class OrderPlan:
-    """Everything decided of one order. `restitution`: redemption id -> none, points or code (R21)."""
+    """Everything decided of one order. `restitution`: redemption id -> none, points or code (R21);
+    `codes_back`: redemptions whose code comes back for the use on this order (R22)."""
 
     order: OrderFacts
     status: str
@@ -91,6 +99,7 @@ class OrderPlan:
     claims: list[Claim] = field(default_factory=list)
     returns: list[Return] = field(default_factory=list)
     restitution: dict[int, str] = field(default_factory=dict)
+    codes_back: set[int] = field(default_factory=set)
 
     @property
     def refunded(self) -> int:
@@ -266,11 +275,15 @@ def _return_redeemed(redemption: Redemption, made: OrderPlan, programs: Sequence
     for cause in made.causes:
         made.returns.append(track.take(cause))
     made.restitution[redemption.id] = track.restitution
+    if track.code_back:
+        made.codes_back.add(redemption.id)
 
 
 def _standing(redemption: Redemption) -> str:
-    """What was done at Shopify stays done (R23)."""
-    return "code" if redemption.reactivation == "done" else "none"
+    """What was done at Shopify stays done (R23), and so does what was given back without an order."""
+    if redemption.ended:
+        return "points"
+    return "code" if redemption.reactivation == "done" or redemption.was_reactivated else "none"
 
 
 class _Track:
@@ -297,7 +310,9 @@ class _Track:
 
     @property
     def restitution(self) -> str:
-        return "code" if self.code_back else "points" if self.returned else "none"
+        if self.code_back:
+            return "code"
+        return "points" if self.returned else _standing(self.redemption)
 
     def take(self, cause: Cause) -> Return:
         left = self.redemption.amount - self.returned - self.forfeited
@@ -314,6 +329,8 @@ class _Track:
 
     def _amount(self, cause: Cause, ratio: Fraction | None, left: int) -> tuple[int, tuple[str, ...]]:
         why = cause.money.reasons if cause.money is not None else ()
+        if self.redemption.ended:
+            return 0, (*why, REDEMPTION_ENDED)
         if self.redemption.kind == "gift_card":
             return 0, (*why, GIFT_CARD_REWARD)
         if self.closed:

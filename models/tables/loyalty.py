@@ -92,6 +92,9 @@ class Redemption(Base):
     restitution: Mapped[str] = mapped_column(server_default="none")
     reactivations: Mapped[int] = mapped_column(Integer, server_default="0")
     reactivation: Mapped[str] = mapped_column(server_default="none")  # none, wanted, done, failed
+    reactivated_orders: Mapped[list[str]] = mapped_column(
+        server_default="[]"
+    )  # whose use was given back as a code
     reactivation_error: Mapped[str | None]  # why it failed, in the open (R23)
     code_state: Mapped[str] = mapped_column(server_default="none")  # tracked: given to us; others: made by us
     code_ends_at: Mapped[datetime | None]  # the code's own end at Shopify, as last read

@@ -7,7 +7,7 @@ is what stands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -46,8 +46,11 @@ TRANSACTIONS = text(
 )
 REDEMPTIONS = text(
     "select r.*, (select jsonb_agg(jsonb_build_array(m.customer_id, m.amount) order by m.customer_id)"
-    " from redemption_members m where m.shop_id = r.shop_id and m.redemption_id = r.id) as members"
-    " from redemptions r where r.shop_id = :shop_id and r.code_key = any(:codes)"
+    " from redemption_members m where m.shop_id = r.shop_id and m.redemption_id = r.id) as members,"
+    " (select jsonb_agg(c.code_key order by c.n) from redemption_codes c"
+    " where c.shop_id = r.shop_id and c.redemption_id = r.id) as codes"
+    " from redemptions r where r.shop_id = :shop_id and r.id in"
+    " (select redemption_id from redemption_codes where shop_id = :shop_id and code_key = any(:codes))"
 )
 SIBLINGS = text(
     "select distinct order_id from order_codes where shop_id = :shop_id and code = any(:codes)"
@@ -134,7 +137,7 @@ def load_redemptions(world: World) -> None:
         if not rows:
             return
         world.redemptions |= {row.id: row for row in rows}
-        redeemed = sorted({row.code_key for row in rows})
+        redeemed = sorted({code for row in rows for code in row.codes})
         known = sorted(world.orders)
         siblings = sql.fetch(world.connection, SIBLINGS, shop_id=world.shop.id, codes=redeemed, ids=known)
         load_orders(world, (row.order_id for row in siblings))
@@ -169,32 +172,58 @@ def lock_wallets(world: World, ids: Iterable[int]) -> None:
 
 
 def redemptions_on(world: World) -> Mapping[int, list[Redemption]]:
-    """Order id -> the redemptions used on it: each belongs to the first order, by time, that carries its code."""
+    """Order id -> the redemptions used on it.
+
+    A redemption stands for one use at a time: the first, by the order's time, that was not given back as a code (R22).
+    """
     used: dict[int, list[Redemption]] = {id: [] for id in world.orders}
     for row in world.redemptions.values():
-        carriers = sorted(
-            (order.placed.placed_at, order.order_id)
-            for order in world.orders.values()
-            if order.placed is not None and row.code_key in order.placed.codes
-        )
-        if carriers:
-            used[carriers[0][1]].append(redemption_fact(row, used_elsewhere=len(carriers) > 1))
+        uses = _uses_of(world, row.codes)
+        open_uses = [id for id in uses if str(id) not in row.reactivated_orders]
+        held = next(iter(open_uses or reversed(uses)), None)
+        for order_id, code_key in uses.items():
+            if order_id == held or order_id not in open_uses:
+                fact = redemption_fact(row, code_key, used_elsewhere=len(open_uses) > 1)
+                used[order_id].append(_in_use(fact, held=order_id == held, open_use=order_id in open_uses))
     return used
 
 
-def redemption_fact(row: Row[Any], *, used_elsewhere: bool) -> Redemption:
+def _uses_of(world: World, codes: Sequence[str]) -> Mapping[int, str]:
+    """The orders that carry one of these codes, first placed first, and which code each carries."""
+    carriers = sorted(
+        (order.placed.placed_at, order.order_id, code)
+        for order in world.orders.values()
+        if order.placed is not None
+        for code in codes
+        if code in order.placed.codes
+    )
+    return {order_id: code for _, order_id, code in carriers}
+
+
+def _in_use(fact: Redemption, *, held: bool, open_use: bool) -> Redemption:
+    """The redemption as one of its uses sees it: a use that was given back stays so (R23), a new one starts afresh."""
+    if not open_use:
+        return replace(fact, reactivation="done", held=held)
+    return (
+        replace(fact, reactivation="none") if fact.reactivation == "done" and fact.was_reactivated else fact
+    )
+
+
+def redemption_fact(row: Row[Any], code_key: str | None, *, used_elsewhere: bool) -> Redemption:
     return Redemption(
         id=row.id,
         customer_id=row.customer_id,
         reward_id=row.reward_id,
         kind=row.kind,
         amount=row.amount,
-        code_key=row.code_key,
+        code_key=code_key,
         at=row.at,
         members=tuple((member, amount) for member, amount in row.members),
         reactivations=row.reactivations,
         reactivation=row.reactivation,
         used_elsewhere=used_elsewhere,
+        was_reactivated=bool(row.reactivated_orders),
+        ended=row.ended is not None,
     )
 
 

@@ -320,7 +320,9 @@ def _write_restitutions(world: World, plans: Mapping[int, OrderPlan]) -> None:
     rows, outbox = [], []
     for id, made in plans.items():
         for redemption in made.redemptions:
-            code = made.restitution.get(redemption.id) == "code"
+            if not redemption.held:
+                continue
+            code = redemption.id in made.codes_back
             reactivation = redemption.reactivation
             if code and reactivation == "none":
                 reactivation = "wanted"

@@ -33,8 +33,12 @@ BALANCES = text(
     "select customer_id, balance from wallets where shop_id = :shop_id and customer_id = any(:ids)"
 )
 ADD_REDEMPTION = text(
-    "insert into redemptions (shop_id, customer_id, reward_id, kind, amount, code, code_key, at)"
-    " values (:shop_id, :customer_id, :reward_id, :kind, :amount, :code, :code_key, :at) returning id"
+    "insert into redemptions (shop_id, customer_id, reward_id, kind, amount, code, code_key, code_state, at)"
+    " values (:shop_id, :customer_id, :reward_id, :kind, :amount, :code, :code_key, :code_state, :at) returning id"
+)
+ADD_CODE = text(
+    "insert into redemption_codes (shop_id, code_key, redemption_id, n, code)"
+    " values (:shop_id, :code_key, :redemption_id, 0, :code)"
 )
 ORDERS_WITH = text("select order_id from order_codes where shop_id = :shop_id and code = :code")
 NAME_GRANT = text(
@@ -111,6 +115,7 @@ def redeem(
     _check_balances(connection, shop_id, members)
     values = {"shop_id": shop_id, "customer_id": customer_id, "reward_id": reward, "kind": kind, "at": now}
     values |= {"amount": cost, "code": code, "code_key": code_key}
+    values |= {"code_state": "none" if code is None else "tracked"}
     redemption_id = _add(connection, values)
     _spend(world, redemption_id, members)
     if carriers:
@@ -193,11 +198,15 @@ def _balances(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[
 
 
 def _add(connection: Connection, values: Mapping[str, Any]) -> int:
+    """The redemption's row and its code's. Raises Refused (code_taken)."""
     try:
         with connection.begin_nested():
-            return int(connection.execute(ADD_REDEMPTION, values).scalar_one())
+            redemption_id = int(connection.execute(ADD_REDEMPTION, values).scalar_one())
+            if values["code"] is not None:
+                connection.execute(ADD_CODE, {**values, "redemption_id": redemption_id})
+            return redemption_id
     except IntegrityError as error:
-        if "ix_redemptions_code" in str(error):
+        if "pk_redemption_codes" in str(error):
             raise Refused(
                 "code_taken", f"the code {values['code']!r} is tracked already", discount_code=values["code"]
             ) from None

@@ -161,11 +161,12 @@ def test_a_negative_balance_is_refused_whatever_the_trigger_lets_through(books: 
 
 def test_a_shop_has_one_redemption_a_code(books: Books) -> None:
     """R14, R21: a code belongs to one redemption."""
-    again = (
+    another = (
         "insert into redemptions (shop_id, id, customer_id, reward_id, kind, amount, code, code_key, at)"
         f" values (:shop, 99, {CUSTOMER}, '5-off', 'amount_discount', 5, 'SAVE', 'save', now())"
     )
-    refused(books, "ix_redemptions_code", again)
+    again = "insert into redemption_codes (shop_id, code_key, redemption_id, n, code) values (:shop, 'save', 99, 0, 'SAVE')"
+    refused(books, "pk_redemption_codes", another, again)
 
 
 def test_two_shops_with_the_same_ids_never_mix(engine: Engine, books: Books) -> None:

@@ -146,6 +146,10 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state in ('pending', 'leased')"),
     )
+    op.add_column(
+        "redemptions",
+        sa.Column("reactivated_orders", postgresql.JSONB(), server_default="[]", nullable=False),
+    )
     op.add_column("redemptions", sa.Column("reactivation_error", sa.Text(), nullable=True))
     op.add_column("redemptions", sa.Column("code_state", sa.Text(), server_default="none", nullable=False))
     op.add_column("redemptions", sa.Column("code_ends_at", sa.DateTime(timezone=True), nullable=True))
