@@ -14,6 +14,8 @@ UnwindError
     |-- MissingWebhookId
     |-- AttemptsExhausted   each try killed the worker
     |-- RefundOfAnotherOrder
+    |-- ForeignShop         the signed body is of another shop than the headers say
+    |-- OrderOfAnotherShop  the order is on record at another of our shops: a body sent again under this one's name
     |-- ShopifyRefused      understood, and not done: its user errors say why
     |-- AccessDenied        a scope or an approval is missing
     |-- NeedsMerchant       no token that works: the merchant must open the app once
@@ -129,6 +131,28 @@ class RefundOfAnotherOrder(Never):
     def __init__(self, refund_id: int) -> None:
         super().__init__(f"refund {refund_id} is on record under another order; compare the two payloads")
         self.refund_id = refund_id
+
+
+class ForeignShop(Never):
+    """A signed body that does not name the shop its headers name: headers are not signed, the body is believed."""
+
+    code = "foreign_shop"
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"the body is not of {domain}, which the headers name; nothing was done for either")
+        self.domain = domain
+
+
+class OrderOfAnotherShop(Never):
+    """Shopify's order ids are its own for all shops: one that another shop has cannot be this shop's as well."""
+
+    code = "order_of_another_shop"
+
+    def __init__(self, order_id: int) -> None:
+        super().__init__(
+            f"order {order_id} is on record at another shop; the delivery's headers name the wrong one"
+        )
+        self.order_id = order_id
 
 
 class UserError(NamedTuple):
