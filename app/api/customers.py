@@ -102,10 +102,9 @@ def show(call: Call) -> Mapping[str, Any]:
 
 
 def history(call: Call) -> Mapping[str, Any]:
-    """The customer's activity. Raises NotFound for a customer the shop does not have."""
+    """The customer's activity; a merged customer's is his survivor's. Raises NotFound for one the shop does not have."""
     q: ActivityQuery = call.query
-    customer_id = call.ids["customer_id"]
-    read.customer(call.connection, call.shop_id, customer_id)
+    customer_id = int(read.customer(call.connection, call.shop_id, call.ids["customer_id"])["id"])
     return shaped(
         activity.listing(
             call.connection,

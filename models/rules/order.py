@@ -7,6 +7,7 @@ A fact is never later than its arrival: Shopify's clock may run ahead of ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -47,12 +48,15 @@ class KnownRefund:
 
 @dataclass(slots=True)
 class OrderFacts:
-    """The joined facts of one order. `gone_at[(line, level)]`: when `level` units of the line were first seen gone."""
+    """The joined facts of one order. `gone_at[(line, level)]`: when `level` units of the line were first seen gone.
+
+    named_id: the customer as Shopify named him    aliases: customers merged since, each with the one he is now (R33)
+    """
 
     order_id: int
     placed: Snapshot | None = None
     newest: Snapshot | None = None
-    customer_id: int | None = None
+    named_id: int | None = None
     customer_seen_at: datetime | None = None
     paid_at: datetime | None = None
     voided_at: datetime | None = None
@@ -63,6 +67,12 @@ class OrderFacts:
     transactions: dict[int, Transaction] = field(default_factory=dict)
     edits: dict[int, Edit] = field(default_factory=dict)
     disputes: dict[int, Dispute] = field(default_factory=dict)
+    aliases: Mapping[int, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def customer_id(self) -> int | None:
+        """Whose order it is: a merged customer was always one with his survivor (R33)."""
+        return None if self.named_id is None else self.aliases.get(self.named_id, self.named_id)
 
     def add(self, fact: Fact, received_at: datetime) -> None:
         """Join one more telling."""
@@ -102,9 +112,9 @@ class OrderFacts:
     def _join_customer(self, new: Snapshot) -> None:
         if new.customer_id is None:
             return
-        seen = (self.customer_seen_at, self.customer_id)
+        seen = (self.customer_seen_at, self.named_id)
         if self.customer_seen_at is None or (new.updated_at, new.customer_id) > seen:
-            self.customer_seen_at, self.customer_id = new.updated_at, new.customer_id
+            self.customer_seen_at, self.named_id = new.updated_at, new.customer_id
 
     def _add_refund(self, new: Refund, received_at: datetime) -> None:
         known = self.refunds.get(new.id)

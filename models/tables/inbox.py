@@ -23,6 +23,11 @@ class InboxEvent(Base):
         CheckConstraint("state in ('pending', 'done', 'failed', 'discarded')", name="state"),
         Index("ix_inbox_pending", "shop_domain", "id", postgresql_where=text("state = 'pending'")),
         Index("ix_inbox_failed", "shop_domain", "id", postgresql_where=text("state = 'failed'")),
+        Index(
+            "ix_inbox_bodies",
+            "received_at",
+            postgresql_where=text("body is not null and state in ('done', 'discarded')"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)

@@ -10,7 +10,7 @@ from models.rules.plan import OrderPlan
 from models.rules.wallet import APPROVAL, CLAIM, GRANT, RETURN, Result
 from tasks.steps import sql
 from tasks.steps.book import Booked
-from tasks.steps.load import World
+from tasks.steps.load import Moving, World
 from tasks.steps.timeline import Item, event_key
 
 KINDS = {
@@ -32,7 +32,7 @@ def record(
     """Write an entry for each timeline row that is new or came out otherwise, each expiry, each tier that moved."""
     entries = [
         entry
-        for before, after in booked.rows
+        for before, after in _moved(booked.rows, world.moving)
         for entry in _of_row(world, plans, booked, causes, before, after)
     ]
     entries += _expiries(world, booked, causes)
@@ -47,9 +47,32 @@ def record(
             {"before": a, "after": b},
         )
         for customer, a, b in booked.tiers
+        if world.moving is None or customer != world.moving.customer
     ]
     entries += _bare_refunds(world, plans, booked, told)
     sql.insert(world.connection, "activity", entries)
+
+
+def _moved(
+    rows: Sequence[tuple[Item | None, Item | None]], moving: Moving | None
+) -> Iterable[tuple[Item | None, Item | None]]:
+    """As they are; after a merge, what left one wallet for the other is told once, of the survivor (R33)."""
+    if moving is None:
+        return rows
+    left = {
+        _event_of(row): row
+        for row, after in rows
+        if row is not None and after is None and row["customer_id"] == moving.customer
+    }
+    return [
+        (left.get(_event_of(after)) if before is None and after is not None else before, after)
+        for before, after in rows
+        if after is not None or (before is not None and before["customer_id"] != moving.customer)
+    ]
+
+
+def _event_of(row: Item) -> tuple[object, ...]:
+    return row["kind"], row["cause"], row["target"]
 
 
 def _entry(
@@ -97,6 +120,8 @@ def _of_row(
         **_balances(booked, row),
         **_order_words(plans.get(row["order_id"]), row),
     }
+    if before is not None and before["customer_id"] != row["customer_id"]:
+        detail["moved_from"] = str(before["customer_id"])
     if before is not None and before["folded"]:
         detail["corrects"] = {name: before[name] for name in ("amount", "moved", "short", "expired")}
     yield _entry(
@@ -151,6 +176,7 @@ def _expiries(world: World, booked: Booked, causes: Mapping[int, str]) -> list[d
             posting.event[0],
         )
         for each in booked.folds
+        if world.moving is None or each.customer_id != world.moving.customer
         for posting in each.differences()
         if posting.kind == "expiry"
     ]

@@ -32,7 +32,7 @@ def order_document(order: OrderFacts) -> dict[str, Any]:
     return {
         "placed": _snapshot_out(order.placed),
         "newest": None if same else _snapshot_out(order.newest),
-        "customer_id": order.customer_id,
+        "customer_id": order.named_id,
         "customer_seen_at": _time_out(order.customer_seen_at),
         "paid_at": _time_out(order.paid_at),
         "voided_at": _time_out(order.voided_at),
@@ -53,7 +53,7 @@ def order_facts(order_id: int, document: Document) -> OrderFacts:
         order_id,
         placed=placed,
         newest=placed if document["newest"] is None else _snapshot_in(document["newest"]),
-        customer_id=document["customer_id"],
+        named_id=document["customer_id"],
         customer_seen_at=_time_in(document["customer_seen_at"]),
         paid_at=_time_in(document["paid_at"]),
         voided_at=_time_in(document["voided_at"]),

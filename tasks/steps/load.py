@@ -1,6 +1,6 @@
 """Lock, then read: the orders, redemptions and wallets that a piece of work touches, in as few sets as possible.
 
-Lock order everywhere: code locks, order rows by id, wallet rows by id. READ COMMITTED: what is read after a lock
+Lock order everywhere: the shop's customers, code locks, order rows by id, wallet rows by id. READ COMMITTED: what is read after a lock
 is what stands.
 """
 
@@ -20,6 +20,8 @@ from models.rules.program import Program
 from tasks.steps import sql
 from tasks.steps.codec import order_facts, refund_fact
 from tasks.steps.programs import programs_of
+from tasks.steps.survivors import hold, survivors
+from tasks.steps.timeline import Item
 
 LOCK_CODES = text(
     "select pg_advisory_xact_lock(hashtextextended(code, :shop_id))"
@@ -75,6 +77,21 @@ class ShopRow:
     currency: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A merge at work (R33): `customer`'s rows that no order asks for, as they stand and as `survivor` shall have them."""
+
+    customer: int
+    survivor: int
+    stood: Sequence[Item]
+    stand: Sequence[Item]
+    cause: str
+
+    @property
+    def causes(self) -> dict[int, str]:
+        return {self.customer: self.cause, self.survivor: self.cause}
+
+
 @dataclass(slots=True)
 class World:
     """What is locked and known of one shop while its books are worked on."""
@@ -84,6 +101,10 @@ class World:
     programs: list[Program]
     now: datetime
     read_only: bool = False
+    any_merged: bool = True
+    aliases: dict[int, int] = field(default_factory=dict)
+    looked_up: set[int] = field(default_factory=set)
+    moving: Moving | None = None
     orders: dict[int, OrderFacts] = field(default_factory=dict)
     stored: dict[int, Row[Any]] = field(default_factory=dict)
     refunds_stored: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -96,7 +117,9 @@ class World:
 
 
 def open_world(connection: Connection, shop: ShopRow, now: datetime, *, read_only: bool = False) -> World:
-    return World(connection, shop, programs_of(connection, shop.id), now, read_only)
+    """The shop's books, opened. Nobody is merged at the shop while they are (R33), unless they are only looked at."""
+    any_merged = read_only or hold(connection, shop.id)
+    return World(connection, shop, programs_of(connection, shop.id), now, read_only, any_merged)
 
 
 def lock_codes(world: World, codes: Iterable[str]) -> None:
@@ -116,7 +139,8 @@ def load_orders(world: World, ids: Iterable[int]) -> None:
         world.connection.execute(OPEN_ORDERS, key)
     for row in sql.fetch(world.connection, READ_ORDERS_ONLY if world.read_only else LOCK_ORDERS, **key):
         world.stored[row.order_id] = row
-        world.orders[row.order_id] = order_facts(row.order_id, row.facts)
+        order = world.orders[row.order_id] = order_facts(row.order_id, row.facts)
+        order.aliases = world.aliases
     for row in sql.fetch(world.connection, REFUNDS, **key):
         _take_refund(world, row)
     for row in sql.fetch(world.connection, TRANSACTIONS, **key):
@@ -135,12 +159,22 @@ def load_redemptions(world: World) -> None:
         asked |= codes
         rows = sql.fetch(world.connection, REDEMPTIONS, shop_id=world.shop.id, codes=sorted(codes))
         if not rows:
-            return
+            break
         world.redemptions |= {row.id: row for row in rows}
         redeemed = sorted({code for row in rows for code in row.codes})
         known = sorted(world.orders)
         siblings = sql.fetch(world.connection, SIBLINGS, shop_id=world.shop.id, codes=redeemed, ids=known)
         load_orders(world, (row.order_id for row in siblings))
+
+    know_customers(world)
+
+
+def know_customers(world: World) -> None:
+    """Look up who the customers that the orders name are now (R33); nothing is asked where nobody was ever merged."""
+    named = {order.named_id for order in world.orders.values() if order.named_id is not None}
+    if world.any_merged and (new := named - world.looked_up):
+        world.looked_up |= new
+        world.aliases.update(survivors(world.connection, world.shop.id, new))
 
 
 def _codes(world: World) -> set[str]:

@@ -14,6 +14,7 @@ from tasks.steps.book import Booked
 from tasks.steps.counting import recompute_tiers
 from tasks.steps.load import World, lock_wallets, open_world
 from tasks.steps.shops import by_id
+from tasks.steps.survivors import survivor
 
 
 def pin_tier(
@@ -24,6 +25,7 @@ def pin_tier(
     Raises NotFound for a customer without a wallet, Refused (`unknown_tier`) for a level the program does not have.
     """
     world = open_world(connection, by_id(connection, shop_id), now or datetime.now(UTC))
+    customer_id = survivor(connection, shop_id, customer_id)
     mine = (Wallet.shop_id == shop_id, Wallet.customer_id == customer_id)
     if connection.execute(select(Wallet.customer_id).where(*mine)).first() is None:
         raise NotFound("customer", customer_id)

@@ -79,16 +79,20 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     documents = _documents(world, told)
     changed = {id for id in world.orders if id in forced or _differs(world, id, documents[id])}
     settled = Settled(changed_orders=changed)
-    if not changed:
+    moving = world.moving
+    if not changed and moving is None:
         return settled
     _check_refunds(world)
     _learn_currency(world)
-    load_books(world, customers_of(world))
+    load_books(world, {*customers_of(world), *(moving.causes if moving else ())})
     settled.plans = _plans(world)
     _keep_facts(world, changed, settled.plans)
     causes = _causes_by_customer(world, told)
+    stood: list[Item] = [dict(row._mapping) for row in world.timeline]
     wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
-    changes = compare((dict(row._mapping) for row in world.timeline), wanted)
+    if moving is not None:
+        stood, wanted = [*stood, *moving.stood], [*wanted, *moving.stand]
+    changes = compare(stood, wanted)
     folds = fold_wallets(world, changes, ())
     settled.booked = book(world, changes, folds, award_rows(world, settled.plans), causes)
     counts = {id: counted_of(made, world.programs) for id, made in settled.plans.items()}
@@ -156,7 +160,7 @@ def _plans(world: World) -> dict[int, OrderPlan]:
 
 def _causes_by_customer(world: World, told: Sequence[Told]) -> dict[int, str]:
     """Customer -> the first thing that made us look at one of his orders."""
-    causes: dict[int, str] = {}
+    causes: dict[int, str] = dict(world.moving.causes) if world.moving else {}
     by_order: dict[int, str] = {}
     for each in told:
         by_order.setdefault(each.fact.order_id, each.cause)
