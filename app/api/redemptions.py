@@ -28,7 +28,9 @@ class RedemptionRequest(Sent):
     reward: LineIn = Field(max_length=64, description="A reward's id, or `custom` with an amount")
     amount: PointsIn | None = None
     code: LineIn | None = Field(
-        None, max_length=CODE_MAX_CHARACTERS, description="A code that is there already: it is tracked"
+        None,
+        max_length=CODE_MAX_CHARACTERS,
+        description="A code that is there already: it is tracked. Without it a discount reward's code is made at Shopify",
     )
     sources: list[Source] | None = Field(
         None, min_length=1, max_length=SOURCES_MAX, description="Who gives how much, for groups"
@@ -66,7 +68,13 @@ class Redemption(Given):
         "kind": "amount_discount",
         "order_id": None,
         "at": "2026-03-01T10:00:00+00:00",
+        "code_state": "tracked",
+        "code_error": None,
+        "code_ends_at": None,
+        "ended": None,
         "reactivation": "none",
+        "reactivations": 0,
+        "reactivation_error": None,
         "sources": [
             {
                 "customer_id": "6940095564",
@@ -94,7 +102,19 @@ class Redemption(Given):
     restitution: Literal["none", "points", "code"] = Field(
         description="How its benefit came back: once (R21)"
     )
-    reactivation: str = Field(description="Of its code (R22): none, wanted, done or failed")
+    code_state: Literal["none", "tracked", "wanted", "active", "removed", "failed"] = Field(
+        description="tracked: given to us; wanted: being made at Shopify; active: usable; failed: see code_error"
+    )
+    code_error: str | None
+    code_ends_at: Time | None = Field(description="The end date that Shopify has for the code")
+    ended: Literal["auto_refunded", "code_failed", "cancelled"] | None = Field(
+        description="Given back whole, without an order (R30)"
+    )
+    reactivation: Literal["none", "wanted", "done", "failed"] = Field(
+        description="Of its code, for the order it was used on last (R22)"
+    )
+    reactivations: int = Field(description="How often its code was given back so far: three times at most")
+    reactivation_error: str | None = Field(description="Why the code could not be given back (R23)")
     sources: list[Member] = Field(description="Whose value it was (R20)")
 
 
@@ -103,7 +123,7 @@ def show(call: Call) -> Mapping[str, Any]:
 
 
 def spend(call: Call) -> Mapping[str, Any]:
-    """The new redemption. The step says whether the value is there and the reward is known."""
+    """The new redemption; its code is made once this is committed. The step says whether the value is there and the reward is known."""
     body: RedemptionRequest = call.body
     scale = program_of(call).scale
     sources = [
@@ -137,6 +157,11 @@ OPERATIONS = (
         refusals=(
             Refusal(status=409, code="insufficient_balance", when="less is spendable than is asked for"),
             Refusal(status=409, code="code_taken", when="another redemption has this code"),
+            Refusal(
+                status=409,
+                code="not_connected",
+                when="no code can be made: the shop gave no access to Shopify",
+            ),
             Refusal(
                 status=422, code="unknown_customer", when="a wallet is opened by a grant, and this one is not"
             ),

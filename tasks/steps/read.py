@@ -179,7 +179,13 @@ def redemption(connection: Connection, shop_id: int, redemption_id: int) -> dict
         "kind": row.kind,
         "order_id": None if row.order_id is None else str(row.order_id),
         "at": row.at.isoformat(),
+        "code_state": row.code_state,
+        "code_error": row.code_error,
+        "code_ends_at": _time(row.code_ends_at),
+        "ended": row.ended,
         "reactivation": row.reactivation,
+        "reactivations": row.reactivations,
+        "reactivation_error": row.reactivation_error,
         "sources": _members(sql.fetch(connection, MEMBERS, **key), program),
     }
 

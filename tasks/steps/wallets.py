@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from models.errors import Refused
 from models.rules.program import Program
 from models.rules.wallet import GRANT, SPEND
-from tasks.steps import sql
+from tasks.steps import outbox, sql
+from tasks.steps.installations import is_connected
 from tasks.steps.load import (
     World,
     customers_booked,
@@ -25,7 +27,16 @@ from tasks.steps.load import (
 )
 from tasks.steps.settle import settle, settle_clock, settle_items
 from tasks.steps.shops import by_id
+from tasks.steps.survivors import survivor, survivors
 from tasks.steps.timeline import item, redemption_target
+
+CODED_KINDS = (
+    "amount_discount",
+    "percentage_discount",
+    "free_shipping",
+)  # rewards that a discount code carries
+CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: nothing that looks like something else
+CODE_GROUPS, CODE_GROUP_LETTERS = 3, 4  # 60 bits: nobody guesses one
 
 NEXT_GRANT = text("select nextval('grant_ids')")
 KNOWN = text("select customer_id from wallets where shop_id = :shop_id and customer_id = any(:ids)")
@@ -64,6 +75,7 @@ def grant(
             "expires_in_the_past", "expires_at must lie in the future", expires_at=expires_at.isoformat()
         )
     world = open_world(connection, by_id(connection, shop_id), now)
+    customer_id = survivor(connection, shop_id, customer_id)
     lock_wallets(world, [customer_id])
     number = connection.execute(NEXT_GRANT).scalar_one()
     cause = f"grant:{number}"
@@ -98,14 +110,19 @@ def redeem(
     sources: Sequence[tuple[int, int]] | None = None,
     now: datetime | None = None,
 ) -> int:
-    """Spend on a reward, from one wallet or several (R20), and track the code given. Returns the redemption's id.
+    """Spend on a reward, from one wallet or several (R20). Returns the redemption's id.
 
-    Refuses (unknown_reward, wrong_amount, unknown_customer, insufficient_balance, code_taken) before anything moves.
+    code: it is there already, and is tracked. Without one, a reward that is a discount gets a code of its own, which
+    is made at Shopify within seconds (`code_state`); any other reward is booked without a code.
+    Refuses (unknown_reward, wrong_amount, unknown_customer, insufficient_balance, code_taken, not_connected) before
+    anything moves.
     """
     now = now or datetime.now(UTC)
     world = open_world(connection, by_id(connection, shop_id), now)
     cost, kind = _price(world.programs[-1], reward, amount)
-    members = _members(customer_id, cost, sources)
+    now_one = survivors(connection, shop_id, [customer_id, *(member for member, _ in sources or ())])
+    customer_id = now_one.get(customer_id, customer_id)
+    members = _members(customer_id, cost, sources, now_one)
     code_key = None if code is None else code.strip().casefold()
     lock_codes(world, [] if code_key is None else [code_key])
     _check_known(connection, shop_id, [customer_id, *members])
@@ -114,13 +131,37 @@ def redeem(
     settle_clock(world, list(members))
     _check_balances(connection, shop_id, members)
     values = {"shop_id": shop_id, "customer_id": customer_id, "reward_id": reward, "kind": kind, "at": now}
-    values |= {"amount": cost, "code": code, "code_key": code_key}
-    values |= {"code_state": "none" if code is None else "tracked"}
+    values |= {"amount": cost, **_code_values(connection, shop_id, code, kind)}
     redemption_id = _add(connection, values)
+    if values["code_state"] == "wanted":
+        wanted = {"redemption_id": redemption_id}
+        outbox.put(connection, shop_id, "create_code", f"create_code:{redemption_id}", wanted)
     _spend(world, redemption_id, members)
     if carriers:
         settle(open_world(connection, world.shop, now), orders=carriers)
     return redemption_id
+
+
+def new_code() -> str:
+    """A discount code that nobody has: `7Q4M-K0ZT-93FA`."""
+    groups = range(CODE_GROUPS)
+    return "-".join("".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_GROUP_LETTERS)) for _ in groups)
+
+
+def _code_values(connection: Connection, shop_id: int, code: str | None, kind: str) -> dict[str, Any]:
+    """The code's columns: given to us, to be made at Shopify, or none. Raises Refused (not_connected)."""
+    if code is not None:
+        return {"code": code, "code_key": code.strip().casefold(), "code_state": "tracked"}
+    if kind not in CODED_KINDS:
+        return {"code": None, "code_key": None, "code_state": "none"}
+    if not is_connected(connection, shop_id):
+        raise Refused(
+            "not_connected",
+            "the reward's code cannot be made: the shop gave no access to Shopify; install the app there, or make the"
+            " code yourself and send it as `code`",
+        )
+    made = new_code()
+    return {"code": made, "code_key": made.casefold(), "code_state": "wanted"}
 
 
 def _concerned(world: World, carriers: Sequence[int]) -> list[int]:
@@ -148,14 +189,18 @@ def _price(program: Program, reward_id: str, amount: int | None) -> tuple[int, s
     return reward.cost, reward.kind
 
 
-def _members(customer_id: int, cost: int, sources: Sequence[tuple[int, int]] | None) -> Mapping[int, int]:
+def _members(
+    customer_id: int, cost: int, sources: Sequence[tuple[int, int]] | None, now_one: Mapping[int, int]
+) -> Mapping[int, int]:
+    """Customer -> what he gives. Sources that were merged into one customer give as one (R33)."""
     if not sources:
         return {customer_id: cost}
+    if any(part <= 0 for _, part in sources) or len({member for member, _ in sources}) != len(sources):
+        raise Refused("wrong_sources", "each source is a different customer with an amount above zero")
     members: dict[int, int] = {}
-    for member, part in sources:
-        if part <= 0 or member in members:
-            raise Refused("wrong_sources", "each source is a different customer with an amount above zero")
-        members[member] = part
+    for named, part in sources:
+        member = now_one.get(named, named)
+        members[member] = members.get(member, 0) + part
     if sum(members.values()) != cost:
         raise Refused(
             "wrong_sources", f"the sources sum to {sum(members.values())}, the redemption to {cost}"
