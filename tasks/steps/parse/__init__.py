@@ -5,6 +5,7 @@
     orders.py     an order -> Snapshot, and the refunds inside it
     refunds.py    a refund -> Refund and its Transactions
     others.py     transactions, edits, disputes that came alone
+    graphql.py    an order that we read at Shopify -> the shape above
 
 Nothing here reads a clock, a setting or a database. A body means the same facts whenever it is read.
 """
@@ -18,11 +19,14 @@ from typing import NamedTuple
 from models.errors import UnknownTopic, Unparseable
 from models.rules.facts import Fact
 from tasks.steps.parse.body import Node, read_object
+from tasks.steps.parse.graphql import parse_read
 from tasks.steps.parse.orders import parse_order
 from tasks.steps.parse.others import parse_dispute, parse_edit, parse_transaction_alone
 from tasks.steps.parse.refunds import parse_refund
 
 Reader = Callable[[Node, str], list[Fact]]
+
+READ_TOPIC = "orders/read"  # no topic of Shopify's: an order that we read again
 
 # topic -> (how it is read, the wrapper that recorded API answers have and webhooks mostly have not)
 _READERS: Mapping[str, tuple[Reader, str]] = {
@@ -35,6 +39,7 @@ _READERS: Mapping[str, tuple[Reader, str]] = {
     "order_transactions/create": (parse_transaction_alone, "transaction"),
     "disputes/create": (parse_dispute, "dispute"),
     "disputes/update": (parse_dispute, "dispute"),
+    READ_TOPIC: (parse_read, ""),
 }
 FACT_TOPICS = frozenset(_READERS)
 
@@ -94,4 +99,4 @@ def _shown(value: object) -> int | None:
     return value if type(value) is int and 0 < value < 2**63 else None
 
 
-__all__ = ["FACT_TOPICS", "Peek", "order_ids", "parse", "peek"]
+__all__ = ["FACT_TOPICS", "READ_TOPIC", "Peek", "order_ids", "parse", "peek"]
