@@ -13,7 +13,7 @@ from models.rules.awards import added_lines, earning_shares, is_ignored, line_va
 from models.rules.facts import Line, Refund
 from models.rules.order import VOID_STATUSES, KnownRefund, OrderFacts
 from models.rules.program import Program, program_at
-from models.rules.refunds import RefundMoney, items_of, money_of
+from models.rules.refunds import RefundMoney, in_shop_money, items_of, money_of
 
 CANCELLED_PAID_WAITING = "CANCELLED_PAID_WAITING"
 VOIDED_STILL_OWED = "VOIDED_STILL_OWED"
@@ -235,20 +235,13 @@ def _dispute_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Caus
         if dispute.status != "lost":
             continue
         policy = program_at(programs, dispute.at)
-        value = _dispute_value(dispute.amount_minor, dispute.currency, order)
+        assert order.placed is not None
+        value = in_shop_money(dispute.amount_minor, dispute.currency, order.placed)
         key = f"dispute:{dispute.id}"
         causes.append(
             Cause(key=key, kind="dispute", at=dispute.at, sort_id=dispute.id, value=value, policy=policy)
         )
     return causes
-
-
-def _dispute_value(amount_minor: int, currency: str, order: OrderFacts) -> int:
-    placed = order.placed
-    assert placed is not None
-    if currency == placed.currency or placed.presentment_total_minor == 0:
-        return amount_minor
-    return amount_minor * placed.total_minor // placed.presentment_total_minor
 
 
 def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:

@@ -46,9 +46,14 @@ def shop_money(transaction: Transaction, order: Snapshot) -> int:
     """A transaction's amount in shop money, by the order's own exact ratio where the payload has none (S1)."""
     if transaction.shop_amount_minor is not None:
         return transaction.shop_amount_minor
-    if transaction.currency == order.currency or order.presentment_total_minor == 0:
-        return transaction.amount_minor
-    return half_up(Fraction(transaction.amount_minor * order.total_minor, order.presentment_total_minor))
+    return in_shop_money(transaction.amount_minor, transaction.currency, order)
+
+
+def in_shop_money(amount_minor: int, currency: str, order: Snapshot) -> int:
+    """Presentment money by the order's own exact ratio, halves up; as it is where there is no ratio (S1)."""
+    if currency == order.currency or order.presentment_total_minor == 0:
+        return amount_minor
+    return half_up(Fraction(amount_minor * order.total_minor, order.presentment_total_minor))
 
 
 def items_of(refund: Refund) -> int:
