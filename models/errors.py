@@ -155,6 +155,39 @@ class OrderOfAnotherShop(Never):
         self.order_id = order_id
 
 
+class MergeConflict(Never):
+    """A merge that goes against one told before: merged both ways, in a ring, or into two customers (R33)."""
+
+    code = "merge_conflict"
+
+    def __init__(self, customer_id: int, kept_id: int, survivor_id: int) -> None:
+        super().__init__(
+            f"customer {customer_id} cannot be merged into {kept_id}: told before as one with {survivor_id};"
+            " look at the two customers at Shopify, then discard the event, or retry it once the other is told"
+        )
+        self.customer_id = customer_id
+        self.kept_id = kept_id
+        self.survivor_id = survivor_id
+
+
+class OfAnotherShop(Never):
+    """A signed body that names another shop than its delivery did: nothing is exported or erased on its word."""
+
+    code = "of_another_shop"
+
+    def __init__(self) -> None:
+        super().__init__("the body names another shop than the delivery; nothing was done for it")
+
+
+class BodyErased(Never):
+    """The event is on record, what it said is not: erased by its age, or because a customer or shop was redacted."""
+
+    code = "body_erased"
+
+    def __init__(self) -> None:
+        super().__init__("the event's body was erased (docs/privacy.md), so it cannot be worked on again")
+
+
 class UserError(NamedTuple):
     """One of Shopify's `userErrors`: its code (may be missing), the path of the input it means, its sentence."""
 

@@ -12,9 +12,12 @@ from sqlalchemy import Connection
 
 from tasks.steps.event import Event
 from tasks.steps.load import ShopRow
+from tasks.steps.merges import merged
 
 Act = Callable[[Connection, ShopRow, Mapping[str, Any], Event], str]
 
 # topic -> what is done for it; who does it imports `Event` from tasks.steps.event
-ACTS: Mapping[str, Act] = {}
+ACTS: Mapping[str, Act] = {
+    "customers/merge": merged,
+}
 EVEN_WHEN_REMOVED = frozenset(["customers/data_request", "customers/redact", "shop/redact"])
