@@ -94,6 +94,7 @@ def _orders(world: World, ids: Sequence[int]) -> Iterable[Difference]:
         yield from _timeline_of(own, made)
         yield from _awards_of(own, made)
         yield from _order_row(own, made)
+        yield from _restitutions_of(own, made)
 
 
 def _timeline_of(world: World, made: OrderPlan) -> Iterable[Difference]:
@@ -137,6 +138,20 @@ def _order_row(world: World, made: OrderPlan) -> Iterable[Difference]:
     for name, value in expected.items():
         if row._mapping[name] != value:
             yield _difference(world, "order", id, name, value, row._mapping[name])
+
+
+def _restitutions_of(world: World, made: OrderPlan) -> Iterable[Difference]:
+    """How the benefit of each redemption that stands for this order came back (R21)."""
+    for redemption in made.redemptions:
+        if redemption.held:
+            row = world.redemptions[redemption.id]
+            expected = {
+                "order_id": made.order.order_id,
+                "restitution": made.restitution.get(redemption.id, "none"),
+            }
+            for name, value in expected.items():
+                if row._mapping[name] != value:
+                    yield _difference(world, "redemption", redemption.id, name, value, row._mapping[name])
 
 
 def _wallets(world: World, ids: Sequence[int]) -> Iterable[Difference]:
