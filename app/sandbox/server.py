@@ -1,29 +1,36 @@
 """The pretend store over HTTP: a page, and JSON calls by which a person makes it sell and refund.
 
 Each part of it is a blueprint. `front` is the page, `control` the calls; the consent page and the Admin API are
-blueprints of their own and join in `create_sandbox`.
+blueprints of their own and join in `create_sandbox`. One server may hold several stores.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, abort, current_app, jsonify, render_template_string, request
+from flask import Blueprint, Flask, abort, current_app, g, jsonify, render_template_string, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import UnicodeConverter
 from werkzeug.serving import make_server
 
+from app.sandbox.codes import CodeDiscount, CodeRefused
+from app.sandbox.graphql import graphql
+from app.sandbox.oauth import oauth
 from app.sandbox.payloads import Json, body_of, money, order_payload
 from app.sandbox.records import Discount, Item, Order, Presentment
-from app.sandbox.store import Delivery, Store
+from app.sandbox.shopfront import EXTENSION, Shopfront, address, current
+from app.sandbox.shown import time_or_none
+from app.sandbox.store import Store
 from models.rules.money import to_minor
+
+__all__ = ["Shopfront", "create_sandbox", "served"]
 
 T = TypeVar("T")
 
@@ -32,70 +39,67 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ store.d
 <style>body{font:15px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}
 table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;text-align:left;border-bottom:1px solid #ddd}</style>
 <h1>{{ store.domain }}</h1><p>A pretend store. {{ store.orders|length }} orders. Refund one:
-<code>curl -X POST {{ request.host_url }}control/orders/ID/refunds --json '{"amount": "5.00"}'</code></p>
+<code>curl -X POST {{ address }}/control/orders/ID/refunds --json '{"amount": "5.00"}'</code></p>
 <table><tr><th>Order<th>Id<th>What happened<th>Status<th>Total<th>Refunded</tr>
 {% for o in orders %}<tr><td>{{ o.name }}<td>{{ o.id }}<td>{{ o.scenario }}<td>{{ o.financial_status }}
 <td>{{ money(o, o.total_minor) }}<td>{{ money(o, o.refunded_minor) }}</tr>{% endfor %}</table></html>"""
-
-
-@dataclass(slots=True)
-class Shopfront:
-    """The store as the server holds it: one act at a time, its webhooks handed to `deliver`."""
-
-    store: Store
-    deliver: Callable[[list[Delivery]], None]
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @contextmanager
-    def act(self) -> Iterator[Store]:
-        with self.lock:
-            yield self.store
-            sent = self.store.take_outbox()
-        self.deliver(sent)
 
 
 front = Blueprint("front", __name__)
 control = Blueprint("control", __name__, url_prefix="/control")
 
 
-def create_sandbox(shopfront: Shopfront) -> Flask:
-    """The pretend store as a WSGI application."""
+class ShopDomain(UnicodeConverter):
+    """A path's first part that names a store: /lamps.myshopify.com/admin/..."""
+
+    regex = r"[a-zA-Z0-9][a-zA-Z0-9-]*\.myshopify\.com"
+
+
+def create_sandbox(*shopfronts: Shopfront) -> Flask:
+    """The pretend stores as one WSGI application: each under /<its domain>/, the first one without that too."""
     app = Flask(__name__, static_folder=None)
-    app.extensions["shopfront"] = shopfront
-    app.register_blueprint(front)
-    app.register_blueprint(control)
+    app.extensions[EXTENSION] = {shopfront.domain: shopfront for shopfront in shopfronts}
+    app.url_map.converters["shop"] = ShopDomain
+    for part in (front, control, oauth, graphql):
+        own = part.url_prefix or ""
+        app.register_blueprint(part)
+        app.register_blueprint(part, name=f"shop_{part.name}", url_prefix=f"/<shop:domain>{own}")
+    app.url_value_preprocessor(_choose_store)
     app.register_error_handler(HTTPException, _explain)
     return app
+
+
+def _choose_store(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Takes the domain out of the path's values, so that views need not know of it."""
+    g.domain = (values or {}).pop("domain", None)
+    if g.domain is not None and g.domain not in current_app.extensions[EXTENSION]:
+        abort(404, f"no store {g.domain}")
 
 
 def _explain(error: HTTPException) -> ResponseReturnValue:
     return jsonify(error={"code": error.name, "message": error.description}), error.code or 500
 
 
-def _shopfront() -> Shopfront:
-    found = current_app.extensions["shopfront"]
-    assert isinstance(found, Shopfront)
-    return found
-
-
 @front.get("/")
 def page() -> ResponseReturnValue:
-    shopfront = _shopfront()
+    shopfront = current()
     with shopfront.lock:
         orders = list(shopfront.store.orders.values())
-        return render_template_string(PAGE, store=shopfront.store, orders=orders, money=money)
+        return render_template_string(
+            PAGE, store=shopfront.store, orders=orders, money=money, address=address()
+        )
 
 
 @control.get("/orders")
 def list_orders() -> ResponseReturnValue:
-    shopfront = _shopfront()
+    shopfront = current()
     with shopfront.lock:
         return jsonify(orders=[_summary(order) for order in shopfront.store.orders.values()])
 
 
 @control.get("/orders/<int:order_id>")
 def show_order(order_id: int) -> ResponseReturnValue:
-    shopfront = _shopfront()
+    shopfront = current()
     with shopfront.lock:
         body = body_of(order_payload(_order(shopfront.store, order_id)))
     return current_app.response_class(body, mimetype="application/json")
@@ -103,22 +107,25 @@ def show_order(order_id: int) -> ResponseReturnValue:
 
 @control.post("/orders")
 def place_order() -> ResponseReturnValue:
-    """`{"lines": [{"product_id", "quantity"}], "customer_id"?, "codes"?: [{"code", "amount"}], "pay"?: true}`"""
+    """`{"lines": [{"product_id", "quantity"}], "customer_id"?, "codes"?: [{"code", "amount"?}], "pay"?: true}`
+
+    A code that is a discount of this store needs no amount, and must be usable; 422 says why it is not.
+    """
     asked = _asked()
-    with _shopfront().act() as store:
-        order = store.place(
-            customer=store.customers.get(_whole(asked, "customer_id", default=0)),
-            basket=[
-                (_found(store.products, line, "product_id"), _whole(line, "quantity", default=1))
-                for line in _list(asked, "lines")
-            ],
-            discounts=[
-                Discount(title=str(code["code"]), code=str(code["code"]), amount_minor=_amount(store, code))
-                for code in _list(asked, "codes", needed=False)
-            ],
-            presentment=Presentment(store.currency, Fraction(1)),
-            scenario="placed by hand",
-        )
+    with current().act() as store:
+        try:
+            order = store.place(
+                customer=store.customers.get(_whole(asked, "customer_id", default=0)),
+                basket=[
+                    (_found(store.products, line, "product_id"), _whole(line, "quantity", default=1))
+                    for line in _list(asked, "lines")
+                ],
+                discounts=[_code(store, code) for code in _list(asked, "codes", needed=False)],
+                presentment=Presentment(store.currency, Fraction(1)),
+                scenario="placed by hand",
+            )
+        except CodeRefused as refused:
+            abort(422, str(refused))
         if asked.get("pay", True):
             store.pay(order)
         return jsonify(_summary(order)), 201
@@ -128,7 +135,7 @@ def place_order() -> ResponseReturnValue:
 def refund_order(order_id: int) -> ResponseReturnValue:
     """`{"amount"}`, or `{"lines": [{"id", "quantity"}]}`, or nothing for all that is left."""
     asked = _asked()
-    with _shopfront().act() as store:
+    with current().act() as store:
         order = _order(store, order_id)
         if not order.captured_minor:
             abort(409, "nothing was paid for this order")
@@ -145,7 +152,7 @@ def refund_order(order_id: int) -> ResponseReturnValue:
 def cancel_order(order_id: int) -> ResponseReturnValue:
     """`{"refund": false}` keeps the money of a paid order."""
     asked = _asked()
-    with _shopfront().act() as store:
+    with current().act() as store:
         order = _order(store, order_id)
         if order.cancelled_at:
             abort(409, "this order is cancelled already")
@@ -155,12 +162,41 @@ def cancel_order(order_id: int) -> ResponseReturnValue:
 
 @control.post("/orders/<int:order_id>/pay")
 def pay_order(order_id: int) -> ResponseReturnValue:
-    with _shopfront().act() as store:
+    with current().act() as store:
         order = _order(store, order_id)
         if not order.outstanding_minor:
             abort(409, "nothing is owed for this order")
         store.pay(order)
         return jsonify(_summary(order))
+
+
+@control.get("/discounts")
+def list_discounts() -> ResponseReturnValue:
+    """The discounts with codes, with their true usage."""
+    shopfront = current()
+    with shopfront.lock:
+        known = shopfront.store.codes.discounts.values()
+        return jsonify(discounts=[_discount(shopfront, discount) for discount in known])
+
+
+def _discount(shopfront: Shopfront, discount: CodeDiscount) -> Json:
+    return {
+        "id": str(discount.id),
+        "title": discount.title,
+        "status": discount.status(shopfront.now()),
+        "starts_at": time_or_none(discount.starts_at),
+        "ends_at": time_or_none(discount.ends_at),
+        "usage_limit": discount.usage_limit,
+        "once_per_customer": discount.once_per_customer,
+        "customers": None if discount.customers is None else [str(id) for id in sorted(discount.customers)],
+        "codes": [{"code": c.code, "orders": [str(use.order_id) for use in c.uses]} for c in discount.codes],
+    }
+
+
+def _code(store: Store, asked: Mapping[str, Any]) -> Discount:
+    code = str(asked.get("code") or "") or abort(422, "code: a text is needed")
+    known = store.codes.find(code) is not None and "amount" not in asked
+    return Discount(title=code, code=code, amount_minor=0 if known else _amount(store, asked))
 
 
 def _refund_the_rest(store: Store, order: Order) -> None:

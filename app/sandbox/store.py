@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
+from app.sandbox.codes import Codes
 from app.sandbox.payloads import body_of, edit_payload, order_payload, refund_payload, transaction_payload
 from app.sandbox.records import (
     Customer,
@@ -54,6 +55,7 @@ class Store:
     """Orders by id, and everything that can be done to them. Same seed and clock, same bytes.
 
     clock: the store's time; whoever runs the store may set another. What is sent waits for `take_outbox`.
+    codes: the discounts that the Admin API made; the checkout keeps to them.
     """
 
     def __init__(self, *, domain: str, currency: str, dice: Random, clock: Callable[[], datetime]) -> None:
@@ -63,6 +65,7 @@ class Store:
         self.customers: dict[int, Customer] = {}
         self.products: dict[int, Product] = {}
         self.clock = clock
+        self.codes = Codes(lambda: self.clock())
         self._outbox: list[Delivery] = []
         self._dice = dice
         self._next_id = dice.randrange(5_000_000_000_000, 6_000_000_000_000)
@@ -139,7 +142,11 @@ class Store:
         scenario: str = "",
         big_id: bool = False,
     ) -> Order:
-        """A new, unpaid order. `big_id` gives it an id above 2^53, which a float could not hold (S1)."""
+        """A new, unpaid order. `big_id` gives it an id above 2^53, which a float could not hold (S1).
+
+        Raises CodeRefused, and places nothing, for a code that cannot be used now by this customer on this basket.
+        """
+        wanted = self._checked(discounts, customer, basket)
         now = self.clock().replace(microsecond=0)
         order = Order(
             id=self.new_id() + (2**60 if big_id else 0),
@@ -149,7 +156,7 @@ class Store:
                 Item(self.new_id(), product, units, tax_basis_points, taxes_included)
                 for product, units in basket
             ],
-            discounts=list(discounts),
+            discounts=wanted,
             shipping_line_id=self.new_id(),
             shipping_minor=shipping_minor,
             currency=self.currency,
@@ -163,8 +170,17 @@ class Store:
         self._next_number += 1
         _allocate(order)
         self.orders[order.id] = order
+        self.codes.use(order.codes, customer.id if customer else None, order.id)
         self._send_order(self._begin(order), "orders/create")
         return order
+
+    def _checked(
+        self, discounts: Sequence[Discount], customer: Customer | None, basket: Sequence[tuple[Product, int]]
+    ) -> list[Discount]:
+        worth = sum(product.price_minor * units for product, units in basket)
+        count = sum(units for _, units in basket)
+        buyer = customer.id if customer else None
+        return [self.codes.applied(d, buyer, worth_minor=worth, units=count) for d in discounts]
 
     def authorize(self, order: Order) -> None:
         act = self._begin(order)
