@@ -37,7 +37,8 @@ BATCH = 100  # rows rung for at once
 
 SHOP = text("select id from shops where domain = :domain")
 PUT = text(
-    "insert into outbox (shop_id, kind, key, payload) values (:shop_id, :kind, :key, cast(:payload as jsonb))"
+    "insert into outbox (shop_id, kind, key, payload, not_before)"
+    " values (:shop_id, :kind, :key, cast(:payload as jsonb), now() + :after * interval '1 second')"
     " on conflict (shop_id, key) do nothing returning id"
 )
 TAKE = text(
@@ -94,10 +95,19 @@ class Ring:
     arguments: Mapping[str, Any]
 
 
-def put(connection: Connection, shop_id: int, kind: str, key: str, payload: Mapping[str, Any]) -> bool:
-    """Ask for something outside, once a key. True when it was not asked for before."""
+def put(
+    connection: Connection,
+    shop_id: int,
+    kind: str,
+    key: str,
+    payload: Mapping[str, Any],
+    *,
+    after_seconds: int = 0,
+) -> bool:
+    """Ask for something outside, once a key, not before so many seconds. True when it was not asked for before."""
     assert kind in TASK_OF_KIND, kind
     values = {"shop_id": shop_id, "kind": kind, "key": key, "payload": json.dumps(payload)}
+    values |= {"after": after_seconds}
     return connection.execute(PUT, values).scalar_one_or_none() is not None
 
 

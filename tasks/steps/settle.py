@@ -17,12 +17,14 @@ from models.errors import RefundOfAnotherOrder
 from models.rules.facts import Fact, Refund, Snapshot, Transaction
 from models.rules.order import KnownRefund, OrderFacts
 from models.rules.plan import OrderPlan, plan
-from tasks.steps import sql
+from models.rules.reads import reads_wanted
+from tasks.steps import outbox, sql
 from tasks.steps.activities import record
 from tasks.steps.book import Booked, book, write_wallets
 from tasks.steps.codec import order_document, refund_document
 from tasks.steps.counting import count_orders, counted_of, tiers_at
 from tasks.steps.fold import fold_wallets
+from tasks.steps.installations import is_connected
 from tasks.steps.load import (
     World,
     customers_of,
@@ -41,6 +43,8 @@ NOT_DECIDED = {
     "reasons": [],
     "policy_version": None,
 }  # its order is unknown, or it is undone
+
+READ_AFTER_SECONDS = 5  # a webhook that is on its way mostly spares the reading
 
 REFUNDS_ELSEWHERE = text("select refund_id from refunds where shop_id = :shop_id and refund_id = any(:ids)")
 LEARN_CURRENCY = text("update shops set currency = :currency where id = :id and currency is null")
@@ -101,6 +105,7 @@ def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (
     _write_restitutions(world, settled.plans)
     write_wallets(world, settled.booked, sums, tiers_at(world, sorted(sums), world.now, sums))
     record(world, settled.plans, settled.booked, causes, told)
+    _ask_for_reads(world, changed)
     return settled
 
 
@@ -348,6 +353,18 @@ def _write_restitutions(world: World, plans: Mapping[int, OrderPlan]) -> None:
     sql.update(world.connection, "redemptions", rows, key=("shop_id", "id"))
     undone = "where outbox.state in ('pending', 'cancelled')"
     sql.upsert(world.connection, "outbox", outbox, key=("shop_id", "key"), where=undone)
+
+
+def _ask_for_reads(world: World, changed: Iterable[int]) -> None:
+    """Orders that have to be read again at Shopify (S3, S7, S9, R28), for shops that gave us access."""
+    wanted = [(id, key, why) for id in sorted(changed) for key, why in reads_wanted(world.orders[id])]
+    if not wanted or not is_connected(world.connection, world.shop.id):
+        return
+    for id, key, why in wanted:
+        payload = {"order_id": id, "why": why}
+        outbox.put(
+            world.connection, world.shop.id, "read_order", key, payload, after_seconds=READ_AFTER_SECONDS
+        )
 
 
 def _reactivation(world: World, made: OrderPlan, id: int, done: int, state: str) -> dict[str, Any]:
