@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from celery import Task
@@ -19,6 +20,10 @@ from sqlalchemy.exc import OperationalError
 from models.errors import Later
 from models.session import make_engine
 from models.settings import Settings, load_settings
+from tasks.gateway.budget import Budget
+from tasks.gateway.client import Connections, Gateway, Shopify
+from tasks.gateway.counts import Counts
+from tasks.gateway.tokens import StoredTokens
 from tasks.steps.drain import drain
 from tasks.steps.work import LIMIT, process
 
@@ -35,6 +40,19 @@ class Runtime:
     settings: Settings
     engine: Engine
     broker: Redis
+
+    @cached_property
+    def connections(self) -> Connections:
+        """To Shopify; opened when something is first asked there."""
+        return Connections(self.settings)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """Shopify, with the tokens that are stored and the budget that all workers share."""
+        connections = self.connections
+        tokens = StoredTokens(self.engine, self.settings, connections.post_form)
+        redis = self.broker
+        return Shopify(self.settings, tokens, Budget(redis), counts=Counts(redis), connections=connections)
 
 
 _built: dict[str, Runtime] = {}
