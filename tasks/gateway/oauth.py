@@ -16,20 +16,20 @@ from models.errors import InvalidSetting, ShopifyRefused, ShopifyThrottled, Shop
 from models.settings import Settings
 from tasks.gateway.addresses import shop_url
 
-PostForm = Callable[
-    [str, Mapping[str, str]], tuple[int, Any]
-]  # the client's `post_form`: status, JSON or None
+PostForm = Callable[[str, Mapping[str, str]], tuple[int, Any]]  # the client's: status, and JSON or None
 
 TOKEN_PATH = "/admin/oauth/access_token"  # noqa: S105 - a path
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a name
 OFFLINE_TOKEN = "urn:shopify:params:oauth:token-type:offline-access-token"  # noqa: S105 - a name
 OUR_FAULT = frozenset(["invalid_client", "application_cannot_be_found", "unauthorized_client"])
-REFUSING_STATUSES = frozenset([400, 401, 403])
+REFUSING = frozenset([400, 401, 403])  # statuses of a refusal; others are trouble
 THROTTLED_STATUS = 429
 THROTTLED_SECONDS = 2.0  # this address says no figures
 ERROR_NAME = re.compile(r"[a-z_]{1,60}")
 SCOPES_MAX_CHARACTERS = 4_000
+UNREADABLE = "the token address answered without tokens that can be used"
+REFRESH_SECONDS = 90 * 86_400  # where the answer leaves it out
 LIFE_MAX_SECONDS = 400 * 86_400  # a life beyond it is no life that Shopify gives
 
 
@@ -93,40 +93,45 @@ def _ask(post_form: PostForm, settings: Settings, domain: str, fields: Mapping[s
 def _refusal(status: int, answer: Any) -> str:
     """The name of Shopify's error, nothing else of its answer: that may quote what was sent.
 
-    Raises what may be over later: its own trouble, too many calls, a store that is frozen (402, 423).
+    Raises what may be over later: its own trouble, too many calls, a store that is frozen, an answer without a name.
     """
     if status == THROTTLED_STATUS:
         raise ShopifyThrottled(THROTTLED_SECONDS)
-    if status not in REFUSING_STATUSES and status != 404:
+    fields = answer if isinstance(answer, Mapping) else {}
+    name = fields.get("error")
+    if status not in REFUSING or not isinstance(name, str) or not ERROR_NAME.fullmatch(name):
         raise ShopifyUnreachable(f"the token address answered {status}")
-    said = answer.get("error") if isinstance(answer, Mapping) else None
-    return said if isinstance(said, str) and ERROR_NAME.fullmatch(said) else f"http_{status}"
+    if "api_key" in str(fields.get("error_description")):  # an `invalid_request` like any other, but ours
+        return "application_cannot_be_found"
+    return name
 
 
 def _grant(answer: Any, asked_at: datetime) -> Grant:
-    """The answer as a grant. One that can not be read is Shopify's own trouble: nothing is stored of it."""
+    """The answer as a grant. One that cannot be read is Shopify's own trouble: nothing is stored of it."""
     fields = answer if isinstance(answer, Mapping) else {}
-    access, refreshing = fields.get("access_token"), fields.get("refresh_token")
-    life, refreshing_life = fields.get("expires_in"), fields.get("refresh_token_expires_in")
-    if not _is_token(access) or (life is not None and not (_is_life(life) and _is_token(refreshing))):
-        raise ShopifyUnreachable("the token address answered without a token that can be used")
+    access = _token(fields.get("access_token"))
+    scopes = scopes_of(fields.get("scope"))
+    if fields.get("expires_in") is None:
+        return Grant(access, scopes)
     return Grant(
         access_token=access,
-        scopes=scopes_of(fields.get("scope")),
-        expires_at=None if life is None else asked_at + timedelta(seconds=life),
-        refresh_token=None if life is None else refreshing,
-        refresh_expires_at=asked_at + timedelta(seconds=refreshing_life)
-        if life is not None and _is_life(refreshing_life)
-        else None,
+        scopes=scopes,
+        expires_at=asked_at + _life(fields["expires_in"]),
+        refresh_token=_token(fields.get("refresh_token")),
+        refresh_expires_at=asked_at + _life(fields.get("refresh_token_expires_in", REFRESH_SECONDS)),
     )
 
 
-def _is_token(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= 4_000
+def _token(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[!-~]{1,4000}", value):
+        return value
+    raise ShopifyUnreachable(UNREADABLE)
 
 
-def _is_life(value: object) -> bool:
-    return type(value) is int and 0 < value <= LIFE_MAX_SECONDS
+def _life(value: object) -> timedelta:
+    if type(value) is int and 0 < value <= LIFE_MAX_SECONDS:
+        return timedelta(seconds=value)
+    raise ShopifyUnreachable(UNREADABLE)
 
 
 def scopes_of(said: object) -> tuple[str, ...]:
