@@ -87,6 +87,9 @@ class Leased:
     attempts: int
 
 
+GiveUp = Callable[[Connection, Leased, Never], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
     """A task to send: its name and its arguments, ids only."""
@@ -112,12 +115,19 @@ def put(
 
 
 def work(
-    engine: Engine, shop: str, id: int, do: Callable[[Leased], str], *, now: datetime | None = None
+    engine: Engine,
+    shop: str,
+    id: int,
+    do: Callable[[Leased], str],
+    *,
+    give_up: GiveUp | None = None,
+    now: datetime | None = None,
 ) -> str:
     """Do one row, under its lease. Returns what came of it, in words.
 
     `do` calls outside and books its result itself, in a transaction in which it also calls `finish`. What is `Later`
-    is tried again, later each time, or when Shopify said; what is `Never` is failed with its reason.
+    is tried again, later each time, or when Shopify said; what is `Never`, or was tried too often, is failed with its
+    reason, and `give_up` books what follows from that in the same transaction.
     """
     now = now or datetime.now(UTC)
     leased = lease(engine, shop, id, now)
@@ -126,17 +136,17 @@ def work(
     try:
         return do(leased)
     except (Later, NeedsMerchant) as error:
-        return postpone(engine, leased, error, now)
+        failure: Exception = error
     except Never as error:
-        log.warning("outbox_failed", kind=leased.kind, outbox_id=leased.id, code=error.code)
-        with engine.begin() as connection:
-            fail(connection, leased, error)
-        return f"failed: {error.code}"
+        return fail(engine, leased, error, give_up)
     except DBAPIError:
         raise  # the lease ends, and the row is taken again
     except Exception as error:
         log.exception("outbox_broken", kind=leased.kind, outbox_id=leased.id)
-        return postpone(engine, leased, error, now)
+        failure = error
+    if leased.attempts >= ATTEMPTS_MAX and not isinstance(failure, NeedsMerchant):
+        return fail(engine, leased, AttemptsExhausted(leased.attempts), give_up)
+    return postpone(engine, leased, failure, now)
 
 
 def lease(engine: Engine, shop: str, id: int, now: datetime) -> Leased | None:
@@ -164,26 +174,26 @@ def finish(connection: Connection, leased: Leased, *, outcome: str, state: str =
     return outcome
 
 
-def fail(connection: Connection, leased: Leased, error: Never) -> None:
+def fail(engine: Engine, leased: Leased, error: Never, give_up: GiveUp | None = None) -> str:
     """It cannot be done, ever; the reason stands in the row, in the open."""
-    _end(connection, leased, state="failed", code=error.code, error=str(error))
+    log.warning("outbox_failed", kind=leased.kind, outbox_id=leased.id, code=error.code)
+    with engine.begin() as connection:
+        if give_up is not None:
+            give_up(connection, leased, error)
+        _end(connection, leased, state="failed", code=error.code, error=str(error))
+    return f"failed: {error.code}"
 
 
 def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) -> str:
-    """Try again later: when Shopify said, else twice as late each time; after so many tries it is failed.
+    """Try again later: when Shopify said, else twice as late each time.
 
     What waits for the merchant waits as long as it takes: a new token makes it due at once (`hurry`).
     """
     code = getattr(error, "code", "internal")
-    waits = isinstance(error, NeedsMerchant)
-    if leased.attempts >= ATTEMPTS_MAX and not waits:
-        with engine.begin() as connection:
-            fail(connection, leased, AttemptsExhausted(leased.attempts))
-        return f"failed: {code}, {leased.attempts} times"
     wait = float(min(BACKOFF_SECONDS_MAX, 2**leased.attempts))
     if isinstance(error, ShopifyThrottled):
         wait = error.wait_seconds
-    elif waits:
+    elif isinstance(error, NeedsMerchant):
         wait = MERCHANT_SECONDS
     said = str(error) if isinstance(error, UnwindError) else type(error).__name__
     key = {"shop_id": leased.shop.id, "id": leased.id, "attempts": leased.attempts}

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from models.errors import (
     AccessDenied,
     NeedsMerchant,
+    Never,
     OutcomeUnknown,
     ShopifyThrottled,
     ShopifyUnreachable,
@@ -141,12 +142,33 @@ def test_what_can_never_be_done_is_failed_with_its_reason(
     )
 
 
+def test_what_follows_from_giving_up_is_booked_with_it(
+    engine: Engine, shop: RegisteredShop, row_id: int
+) -> None:
+    """All or nothing: a give-up that cannot be booked leaves the row leased, to be taken again."""
+
+    def broken(connection: Connection, leased: Leased, error: Never) -> None:
+        raise RuntimeError(error.code)
+
+    def told(connection: Connection, leased: Leased, error: Never) -> None:
+        statement = text("update outbox set outcome = :code where shop_id = :shop and id = :id")
+        connection.execute(statement, {"code": error.code, "shop": leased.shop.id, "id": leased.id})
+
+    refused = raising(AccessDenied("discounts may not be written"))
+    with pytest.raises(RuntimeError, match="access_denied"):
+        outbox.work(engine, shop.domain, row_id, refused, give_up=broken, now=now())
+    assert row_of(engine, shop).state == "leased"
+    later = now() + timedelta(seconds=outbox.LEASE_SECONDS)
+    outbox.work(engine, shop.domain, row_id, refused, give_up=told, now=later)
+    assert row_of(engine, shop).state == "failed"
+
+
 def test_what_is_tried_too_often_is_failed(engine: Engine, shop: RegisteredShop, row_id: int) -> None:
     at = now()
     for _ in range(outbox.ATTEMPTS_MAX):
         at += timedelta(seconds=outbox.BACKOFF_SECONDS_MAX)
         said = outbox.work(engine, shop.domain, row_id, raising(ShopifyUnreachable("no answer")), now=at)
-    assert said == f"failed: shopify_unreachable, {outbox.ATTEMPTS_MAX} times"
+    assert said == "failed: attempts_exhausted"
     assert row_of(engine, shop).error_code == "attempts_exhausted"
 
 
