@@ -11,10 +11,11 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import Engine
 
-from app import api, errors, ops, receiver
+from app import api, errors, install, ops, receiver
 from app.inbox import Writer, make_inbox_engine
 from models.session import make_engine
 from models.settings import Settings
+from tasks.gateway.client import Connections
 from tasks.runtime import USUAL_BROKER, USUAL_DATABASE, make_broker_client
 from worker.celery_settings import make_sender
 from worker.doorbell import Doorbell, Ringer, sender
@@ -49,6 +50,8 @@ def create_app(settings: Settings) -> Flask:
     unwind = app.extensions["unwind"] = build(settings)
     errors.register(app)
     app.register_blueprint(ops.make_blueprint(unwind.engine, unwind.broker, unwind.registry))
+    post_form = Connections(settings).post_form
+    app.register_blueprint(install.make_blueprint(unwind.engine, unwind.broker, settings, post_form))
     doors = {receiver.PATH: webhooks(unwind), f"{api.PREFIX}/": create_api(settings, unwind).wsgi_app}
     app.wsgi_app = by_path(doors, app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app

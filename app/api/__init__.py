@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 
 from flask import Blueprint, Flask, Response, g, request
@@ -44,7 +45,7 @@ def register(
     api = Blueprint("api", __name__, url_prefix=PREFIX, template_folder="templates")
     for operation in OPERATIONS:
         path = operation.path.replace("{", "<").replace("}", ">")
-        view = view_of(operation, engine, admit, ring)
+        view = view_of(operation, engine, settings, admit, ring)
         api.add_url_rule(
             path, operation.name, view, methods=[operation.method], provide_automatic_options=False
         )
@@ -56,13 +57,14 @@ def register(
 def view_of(
     operation: Operation,
     engine: Engine,
+    settings: Settings,
     admit: Callable[[], None],
     ring: Callable[[list[Ring]], object] | None,
 ) -> Callable[..., Response]:
     """The Flask view of an operation: who calls, how often, what; then the step in one transaction."""
 
     def view(**arguments: str) -> Response:
-        caller = known_caller(engine, admit)
+        caller = known_caller(engine, settings, admit)
         answer = answer_to(operation, engine, caller, arguments)
         if ring is not None and operation.ring is not None and answer.status < 400:
             ring([operation.ring(caller, json.loads(answer.text))])
@@ -74,10 +76,10 @@ def view_of(
     return view
 
 
-def known_caller(engine: Engine, admit: Callable[[], None]) -> Caller:
+def known_caller(engine: Engine, settings: Settings, admit: Callable[[], None]) -> Caller:
     """Who calls, counted. Callers who are nobody are counted too, by their address."""
     try:
-        caller: Caller = identify(engine, bearer_of(request))
+        caller = identify(engine, settings, bearer_of(request), datetime.now(UTC))
     except Unauthorized:
         admit()
         raise

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from flask import Request
 from sqlalchemy import Engine
 
 from app.api.errors import Unauthorized
-from tasks.steps import tokens
+from app.session_tokens import RETRY_HEADER, NotASessionToken, verify
+from models.settings import Settings
+from tasks.steps import shops, tokens
 from tasks.steps.tokens import Caller
 
 TOKEN_MAX_CHARACTERS = 4096  # a session token is long; nothing else is
@@ -23,13 +27,29 @@ def bearer_of(request: Request) -> str:
     return token.strip()
 
 
-def identify(engine: Engine, token: str) -> Caller:
-    """Whose token it is. Raises Unauthorized; a removed shop's tokens are nobody's.
+def identify(engine: Engine, settings: Settings, token: str, now: datetime) -> Caller:
+    """Whose token it is: one of ours, by its prefix, or else a session token of Shopify's admin.
 
-    Session tokens belong here: what does not start with `tokens.PREFIX` would be checked as one.
+    Raises Unauthorized; a removed shop's tokens are nobody's.
     """
+    if not token.startswith(tokens.PREFIX):
+        return of_session(engine, settings, token, now)
     with engine.connect() as connection:
         caller = tokens.find(connection, token)
     if caller is None:
         raise Unauthorized("this token is not known, or its shop was removed", error="invalid_token")
     return caller
+
+
+def of_session(engine: Engine, settings: Settings, token: str, now: datetime) -> Caller:
+    """The shop whose admin shows the page that calls. A token that a fresh one may replace says so in its answer."""
+    try:
+        session = verify(settings, token, now)
+    except NotASessionToken:
+        message = "this token is neither an API token nor a session token that is valid now"
+        raise Unauthorized(message, error="invalid_token", headers={RETRY_HEADER: "1"}) from None
+    with engine.connect() as connection:
+        shop = shops.find(connection, session.domain)
+    if shop is None:
+        raise Unauthorized("the app is not installed in this shop; open it once", error="invalid_token")
+    return Caller(shop_id=shop.id, domain=shop.domain)

@@ -30,9 +30,9 @@ class Unauthorized(ApiError):
     status = 401
     code = "unauthorized"
 
-    def __init__(self, message: str, *, error: str = "") -> None:
+    def __init__(self, message: str, *, error: str = "", headers: Mapping[str, str] | None = None) -> None:
         challenge = 'Bearer realm="unwind"' + (f', error="{error}"' if error else "")
-        super().__init__(message, headers={"WWW-Authenticate": challenge})
+        super().__init__(message, headers={"WWW-Authenticate": challenge, **(headers or {})})
 
 
 class UnsupportedMediaType(ApiError):

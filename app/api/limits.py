@@ -51,6 +51,8 @@ def limiter_of(app: Flask, redis_url: str | None) -> Limiter:
 
 
 def who() -> str:
-    """The token's number; of those who are nobody, the address."""
+    """The token's number; the shop of a page in its admin; of those who are nobody, the address."""
     caller: Caller | None = g.get("caller")
-    return f"token:{caller.token_id}" if caller else f"address:{request.remote_addr or 'unknown'}"
+    if caller is None:
+        return f"address:{request.remote_addr or 'unknown'}"
+    return f"shop:{caller.shop_id}" if caller.token_id is None else f"token:{caller.token_id}"

@@ -16,13 +16,16 @@ from app.api.fields import ID_MAX, Given
 from app.api.idempotency import Answer
 from app.api.operation import Operation, Refusal
 from app.api.reading import KEY_HEADER, KEY_MAX_CHARACTERS
+from app.session_tokens import RETRY_HEADER
 
 SCHEMAS = "#/components/schemas/"
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 INTRODUCTION = """\
 What Unwind knows of one shop's loyalty program, and what may be done to it.
 
-- **Who**: every call carries `Authorization: Bearer <token>`; a token (`unwind token create`) is one shop's.
+- **Who**: every call carries `Authorization: Bearer <token>`; a token (`unwind token create`) is one shop's. Pages inside
+  Shopify's admin send App Bridge's session token instead; when it is not valid any more, 401 says so with
+  `X-Shopify-Retry-Invalid-Session-Request: 1`, and App Bridge asks again with a fresh one.
 - **Ids** are Shopify's, as text. **Money** is a decimal string with a currency. **Points** are JSON numbers in the
   program's unit.
 - **Writes** take an `Idempotency-Key`: the same key with the same call and body is answered as before and does
@@ -85,7 +88,11 @@ def document_of(operations: Sequence[Operation], *, prefix: str) -> dict[str, An
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "An API token of one shop"}
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API token of one shop, or a session token of its admin (App Bridge)",
+                }
             },
         },
     }
@@ -157,7 +164,8 @@ def failures(operation: Operation, names: Names) -> dict[str, Any]:
 
 def headers_of_failure(status: str) -> dict[str, Any]:
     if status == "401":
-        return {"WWW-Authenticate": header("Bearer", "string")}
+        retry = "`1`: the session token is not valid any more, a fresh one will do"
+        return {"WWW-Authenticate": header("Bearer", "string"), RETRY_HEADER: header(retry, "string")}
     if status in {"429", "503"}:
         return {"Retry-After": header("Seconds to wait", "integer")}
     return {}

@@ -27,11 +27,11 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls: a token's shop."""
+    """Who calls: a token's shop. `token_id` None: a page in the shop's admin, by its session token."""
 
     shop_id: int
     domain: str
-    token_id: int
+    token_id: int | None = None
 
 
 def create(connection: Connection, domain: str, *, name: str = "") -> NewToken:
