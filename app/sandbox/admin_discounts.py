@@ -14,7 +14,6 @@ from app.sandbox.store import Store
 from models.rules.money import to_minor
 
 LONGEST_CODE = 255
-MOST_USES = 2**31 - 1
 MOST_CODES_A_CALL = 250
 
 
@@ -27,8 +26,12 @@ NO_DISCOUNT_TO_UPDATE = _error(["id"], "Discount does not exist", None)
 BULK_CODE = _error(["id"], "Cannot update the code of a bulk discount.", None)
 
 
-def _input_error(field: str, message: str, code: str) -> Node:
-    return _error(["basicCodeDiscount", field], message, code)
+BASIC, FREE_SHIPPING = (
+    "basicCodeDiscount",
+    "freeShippingCodeDiscount",
+)  # the arguments, and where errors point
+Wrong = tuple[str, str, str]  # the input's field, a sentence, a code
+KINDS = {BASIC: "DiscountCodeBasic", FREE_SHIPPING: "DiscountCodeFreeShipping"}
 
 
 @dataclass
@@ -72,7 +75,7 @@ class Discounts:
             "usageLimit": discount.usage_limit,
             "appliesOncePerCustomer": discount.once_per_customer,
             "recurringCycleLimit": None,
-            "discountClasses": ["ORDER"],
+            "discountClasses": ["SHIPPING" if discount.kind == KINDS[FREE_SHIPPING] else "ORDER"],
             "tags": list(discount.tags),
             "combinesWith": dict(
                 zip(
@@ -85,6 +88,12 @@ class Discounts:
             "codesCount": {"count": len(discount.codes), "precision": "EXACT"},
             "codes": self._codes_page(discount),
             "customerGets": self._gets(discount),
+            "appliesOnOneTimePurchase": discount.one_time,
+            "appliesOnSubscription": discount.subscription,
+            "destinationSelection": {"__typename": "DiscountCountryAll", "allCountries": True},
+            "maximumShippingPrice": None
+            if discount.shipping_most_minor is None
+            else money(discount.shipping_most_minor, self.store.currency),
             "minimumRequirement": self._minimum(discount),
         }
 
@@ -131,22 +140,25 @@ class Discounts:
 
     # -- making and changing -------------------------------------------------------------------------------------
 
-    def create(self, info: Any, basicCodeDiscount: Mapping[str, Any]) -> Node:
-        asked = basicCodeDiscount
-        errors = self._code_errors(asked.get("code"), None) or _value_errors(asked, new=True)
-        if errors:
-            return {"codeDiscountNode": None, "userErrors": errors}
-        made = self.codes.create(str(asked.get("title") or asked["code"]), [asked["code"]])
+    def create(self, info: Any, **given: Mapping[str, Any]) -> Node:
+        ((argument, asked),) = given.items()
+        wrong = self._code_errors(asked.get("code"), None) or _value_errors(asked, argument, None)
+        if wrong:
+            return {"codeDiscountNode": None, "userErrors": _at(argument, wrong)}
+        made = self.codes.create(
+            str(asked.get("title") or asked["code"]), [asked["code"]], kind=KINDS[argument]
+        )
         self._fill(made, asked)
         return {"codeDiscountNode": self.node(made), "userErrors": []}
 
-    def update(self, info: Any, id: str, basicCodeDiscount: Mapping[str, Any]) -> Node:
+    def update(self, info: Any, id: str, **given: Mapping[str, Any]) -> Node:
+        ((argument, asked),) = given.items()
         known = self._known(id)
-        errors = self._update_errors(known, basicCodeDiscount)
-        if known is None or errors:
-            return {"codeDiscountNode": None, "userErrors": errors}
-        known.kind = "DiscountCodeBasic"  # Shopify makes a basic one of any other kind, without a word
-        self._fill(known, basicCodeDiscount)
+        wrong = self._update_errors(known, asked, argument)
+        if known is None or wrong:
+            return {"codeDiscountNode": None, "userErrors": wrong}
+        known.kind = KINDS[argument]  # Shopify makes this kind of any other, without a word
+        self._fill(known, asked)
         known.updated_at = self.codes.now()
         return {"codeDiscountNode": self.node(known), "userErrors": []}
 
@@ -197,26 +209,28 @@ class Discounts:
     def _known(self, id: str) -> CodeDiscount | None:
         return self.codes.discounts.get(id_of(id, "DiscountCodeNode", "DiscountNode"))
 
-    def _update_errors(self, known: CodeDiscount | None, asked: Mapping[str, Any]) -> list[Node]:
+    def _update_errors(
+        self, known: CodeDiscount | None, asked: Mapping[str, Any], argument: str
+    ) -> list[Node]:
         if known is None:
             return [NO_DISCOUNT_TO_UPDATE]
         if asked.get("code") is not None and len(known.codes) > 1:
             return [BULK_CODE]
         wrong = self._code_errors(asked["code"], known) if "code" in asked else []
-        return wrong or _value_errors(asked, new=False, known=known)
+        return _at(argument, wrong or _value_errors(asked, argument, known))
 
-    def _code_errors(self, code: str | None, known: CodeDiscount | None) -> list[Node]:
+    def _code_errors(self, code: str | None, known: CodeDiscount | None) -> list[Wrong]:
         if code is None:
-            return [_input_error("code", "Code can't be blank", "BLANK")]
+            return [("code", "Code can't be blank", "BLANK")]
         if not code:
-            return [_input_error("code", "Code is too short (minimum is 1 character)", "TOO_SHORT")]
+            return [("code", "Code is too short (minimum is 1 character)", "TOO_SHORT")]
         if "\n" in code or "\r" in code:
-            return [_input_error("code", "Code cannot contain newline characters.", "INVALID")]
+            return [("code", "Code cannot contain newline characters.", "INVALID")]
         if len(code) > LONGEST_CODE:
-            return [_input_error("code", "Code is too long (maximum is 255 characters)", "TOO_LONG")]
+            return [("code", "Code is too long (maximum is 255 characters)", "TOO_LONG")]
         found = self.codes.find(code)
         if found is not None and found[0] is not known:
-            return [_input_error("code", "Code must be unique. Please try a different code.", "TAKEN")]
+            return [("code", "Code must be unique. Please try a different code.", "TAKEN")]
         return []
 
     def _fill(self, known: CodeDiscount, asked: Mapping[str, Any]) -> None:
@@ -235,7 +249,9 @@ class Discounts:
             known.once_per_customer = asked["appliesOncePerCustomer"]
         if asked.get("tags") is not None:
             known.tags = tuple(asked["tags"])
-        self._fill_value(known, asked.get("customerGets") or {})
+        if "maximumShippingPrice" in asked:
+            known.shipping_most_minor = self._minor(asked["maximumShippingPrice"])
+        self._fill_value(known, asked.get("customerGets") or asked)
         self._fill_terms(known, asked)
 
     def _fill_value(self, known: CodeDiscount, gets: Mapping[str, Any]) -> None:
@@ -244,7 +260,7 @@ class Discounts:
             known.percent, known.amount_minor = Decimal(str(value["percentage"])), 0
         if value.get("discountAmount"):
             amount = value["discountAmount"]
-            known.amount_minor = to_minor(Decimal(str(amount["amount"])), self.store.currency)
+            known.amount_minor = self._minor(amount["amount"]) or 0
             known.on_each_item, known.percent = bool(amount.get("appliesOnEachItem")), Decimal(0)
         known.one_time = gets.get("appliesOnOneTimePurchase", known.one_time)
         known.subscription = gets.get("appliesOnSubscription", known.subscription)
@@ -261,8 +277,11 @@ class Discounts:
             least = asked["minimumRequirement"] or {}
             subtotal = (least.get("subtotal") or {}).get("greaterThanOrEqualToSubtotal")
             quantity = (least.get("quantity") or {}).get("greaterThanOrEqualToQuantity")
-            known.minimum_minor = to_minor(Decimal(str(subtotal)), self.store.currency) if subtotal else None
+            known.minimum_minor = self._minor(subtotal)
             known.minimum_quantity = int(quantity) if quantity else None
+
+    def _minor(self, amount: Any) -> int | None:
+        return None if amount is None else to_minor(Decimal(str(amount)), self.store.currency)
 
 
 def _customers(known: CodeDiscount, context: Mapping[str, Any]) -> frozenset[int] | None:
@@ -284,18 +303,21 @@ def _context(discount: CodeDiscount) -> Node:
     return {"__typename": "DiscountCustomers", "customers": customers}
 
 
-def _value_errors(asked: Mapping[str, Any], *, new: bool, known: CodeDiscount | None = None) -> list[Node]:
-    errors = []
+def _at(argument: str, wrong: list[Wrong]) -> list[Node]:
+    return [_error([argument, field], message, code) for field, message, code in wrong]
+
+
+def _value_errors(asked: Mapping[str, Any], argument: str, known: CodeDiscount | None) -> list[Wrong]:
+    wrong: list[Wrong] = []
     limit = asked.get("usageLimit")
     if limit is not None and limit <= 0:
-        errors.append(_input_error("usageLimit", "Usage limit must be greater than 0", "GREATER_THAN"))
+        wrong.append(("usageLimit", "Usage limit must be greater than 0", "GREATER_THAN"))
     starts = moment(asked["startsAt"]) if asked.get("startsAt") else (known.starts_at if known else None)
     ends = moment(asked["endsAt"]) if asked.get("endsAt") else None
     if starts is not None and ends is not None and ends <= starts:
-        message = "Ends at needs to be after starts_at"
-        errors.append(_input_error("endsAt", message, "END_DATE_BEFORE_START_DATE"))
-    if new and not (asked.get("customerGets") or {}).get("value"):
-        errors.append(_input_error("customerGets", "Customer gets can't be blank", "BLANK"))
-    if new and not asked.get("startsAt"):
-        errors.append(_input_error("startsAt", "Starts at can't be blank", "BLANK"))
-    return errors
+        wrong.append(("endsAt", "Ends at needs to be after starts_at", "END_DATE_BEFORE_START_DATE"))
+    if known is None and argument == BASIC and not (asked.get("customerGets") or {}).get("value"):
+        wrong.append(("customerGets", "Customer gets can't be blank", "BLANK"))
+    if known is None and not asked.get("startsAt"):
+        wrong.append(("startsAt", "Starts at can't be blank", "BLANK"))
+    return wrong

@@ -11,18 +11,19 @@ from typing import Any
 
 from graphql import GraphQLError
 
+from app.sandbox.payloads import free_shipping_index
 from app.sandbox.records import BASIS_POINTS, Discount, Item, Order, Refund, RefundLine, Transaction
-from app.sandbox.shown import Node, connection, gid, id_of, moment, money, time, time_or_none
+from app.sandbox.shown import Node, connection, cursor_value, gid, id_of, moment, money, time, time_or_none
 from app.sandbox.store import Store
 
 WINDOW = timedelta(days=60)  # what read_orders shows; read_all_orders shows the rest
 TERM = re.compile(r"(\w+):(>=|<=|>|<)?('[^']*'|\"[^\"]*\"|\S+)")
-SORTS: dict[str, Callable[[Order], Any]] = {
-    "CREATED_AT": lambda order: order.placed_at,
-    "PROCESSED_AT": lambda order: order.placed_at,
-    "UPDATED_AT": lambda order: order.updated_at,
-    "ID": lambda order: order.id,
-    "ORDER_NUMBER": lambda order: order.number,
+SORTS: dict[str, Callable[[Order], str]] = {
+    "CREATED_AT": lambda order: time(order.placed_at),
+    "PROCESSED_AT": lambda order: time(order.placed_at),
+    "UPDATED_AT": lambda order: time(order.updated_at),
+    "ID": lambda order: f"{order.id:020}",
+    "ORDER_NUMBER": lambda order: f"{order.number:020}",
 }
 
 
@@ -43,16 +44,33 @@ class Orders:
         return None if order is None or not self._visible(order) else self.node(order)
 
     def many(self, info: Any, **asked: Any) -> Node:
+        """A page goes on behind what its cursor names, wherever that has moved meanwhile."""
         sort = SORTS.get(asked.get("sortKey") or "PROCESSED_AT")
         if sort is None:
             raise GraphQLError(f"the pretend store cannot sort by {asked['sortKey']}")
+
+        def place(order: Order) -> tuple[str, str]:
+            return sort(order), f"{order.id:020}"
+
         wanted = searched(asked.get("query") or "")
-        found = [o for o in self.store.orders.values() if self._visible(o) and wanted(o)]
-        found.sort(key=lambda order: (sort(order), order.id))
-        page: Node = connection([_Lazy(self, order) for order in found], key=lambda n: n["legacyResourceId"])(
+        found = sorted((o for o in self.store.orders.values() if self._visible(o) and wanted(o)), key=place)
+        after, backwards = asked.pop("after", None), bool(asked.get("reverse"))
+        if after is not None:
+            last = cursor_value(after)
+            found = [o for o in found if (place(o) < last if backwards else place(o) > last)]
+        page: Node = connection([_Lazy(self, order, place(order)) for order in found], key=_place)(
             info, **asked
         )
+        page["pageInfo"]["hasPreviousPage"] = page["pageInfo"]["hasPreviousPage"] or after is not None
         return page
+
+    def refund(self, info: Any, id: str) -> Node | None:
+        number = id_of(id, "Refund")
+        found = ((o, r) for o in self.store.orders.values() for r in o.refunds if r.id == number)
+        order, refund = next(found, (None, None))
+        if order is None or refund is None or not self._visible(order):
+            return None
+        return self._refund(order, refund)
 
     def _visible(self, order: Order) -> bool:
         return self.all_of_them or order.placed_at >= self.now - WINDOW
@@ -73,8 +91,8 @@ class Orders:
             ),
             "taxLines": _tax_lines(order, order.tax_minor, order.items[0].tax_basis_points),
             "lineItems": connection([_line(order, item) for item in order.items], key=_id),
-            "shippingLine": _shipping(order) if order.shipping_minor else None,
-            "shippingLines": connection([_shipping(order)] if order.shipping_minor else []),
+            "shippingLine": next(iter(_shipping_lines(order)), None),
+            "shippingLines": connection(_shipping_lines(order)),
             "transactions": lambda info, **asked: _first(
                 [_transaction(order, t) for t in _all_transactions(order)], asked
             ),
@@ -110,8 +128,9 @@ class Orders:
 class _Lazy(dict[str, Any]):
     """An order that is shown only when its page is."""
 
-    def __init__(self, orders: Orders, order: Order) -> None:
-        super().__init__(__typename="Order", legacyResourceId=str(order.id))
+    def __init__(self, orders: Orders, order: Order, place: tuple[str, str]) -> None:
+        super().__init__(__typename="Order")
+        self.place = place
         self._orders, self._order, self._shown = orders, order, False
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -175,6 +194,11 @@ def _compare(left: Any, sign: str | None, right: Any) -> bool:
     return bool(left < right) if sign == "<" else bool(left == right)
 
 
+def _place(node: Node) -> object:
+    assert isinstance(node, _Lazy)
+    return node.place
+
+
 def _id(node: Node) -> object:
     return node["id"]
 
@@ -227,13 +251,13 @@ def _state(order: Order) -> Node:
 
 
 def _totals(order: Order) -> Node:
-    off = sum(sum(item.allocations.values()) for item in order.items)
+    off = sum(sum(item.allocations.values()) for item in order.items) + order.shipping_off_minor
     return {
         "subtotalPriceSet": _bag(order, order.subtotal_minor),
         "totalPriceSet": _bag(order, order.total_minor),
         "originalTotalPriceSet": _bag(order, order.placed_total_minor),
         "totalTaxSet": _bag(order, order.tax_minor),
-        "totalShippingPriceSet": _bag(order, order.shipping_minor),
+        "totalShippingPriceSet": _bag(order, order.shipping_minor + order.shipping_off_minor),
         "totalDiscountsSet": _bag(order, off),
         "totalOutstandingSet": _bag(order, order.outstanding_minor),
         "totalReceivedSet": _bag(order, order.captured_minor),
@@ -266,9 +290,9 @@ def _application(order: Order, index: int) -> Node:
     discount = order.discounts[index]
     shape: Node = {
         "index": index,
-        "allocationMethod": "ACROSS",
+        "allocationMethod": "EACH" if discount.free_shipping else "ACROSS",
         "targetSelection": "ALL",
-        "targetType": "LINE_ITEM",
+        "targetType": "SHIPPING_LINE" if discount.free_shipping else "LINE_ITEM",
         "value": _value(order, discount),
     }
     if discount.code:
@@ -277,8 +301,9 @@ def _application(order: Order, index: int) -> Node:
 
 
 def _value(order: Order, discount: Discount) -> Node:
-    if discount.percent:
-        return {"__typename": "PricingPercentageValue", "percentage": float(discount.percent)}
+    percent = 100 if discount.free_shipping else discount.percent
+    if percent:
+        return {"__typename": "PricingPercentageValue", "percentage": float(percent)}
     return {"__typename": "MoneyV2", **money(discount.amount_minor, order.currency)}
 
 
@@ -335,7 +360,12 @@ def _allocations(order: Order, item: Item) -> list[Node]:
     ]
 
 
+def _shipping_lines(order: Order) -> list[Node]:
+    return [_shipping(order)] if order.shipping_minor + order.shipping_off_minor else []
+
+
 def _shipping(order: Order) -> Node:
+    free = free_shipping_index(order)
     left = order.shipping_minor - order.refunded_shipping_minor
     return {
         "id": gid("ShippingLine", order.shipping_line_id),
@@ -343,10 +373,17 @@ def _shipping(order: Order) -> Node:
         "title": "Standard",
         "source": "shopify",
         "isRemoved": False,
-        "originalPriceSet": _bag(order, order.shipping_minor),
+        "originalPriceSet": _bag(order, order.shipping_minor + order.shipping_off_minor),
         "discountedPriceSet": _bag(order, order.shipping_minor),
         "currentDiscountedPriceSet": _bag(order, left),
-        "discountAllocations": [],
+        "discountAllocations": []
+        if free is None
+        else [
+            {
+                "allocatedAmountSet": _bag(order, order.shipping_off_minor),
+                "discountApplication": _application(order, free),
+            }
+        ],
         "taxLines": [],
     }
 

@@ -60,6 +60,7 @@ class CodeDiscount:
     amount_minor: int = 0
     on_each_item: bool = False
     percent: Decimal = Decimal(0)
+    shipping_most_minor: int | None = None  # free shipping only up to this price
     minimum_minor: int | None = None
     minimum_quantity: int | None = None
     combines: tuple[bool, bool, bool] = (False, False, False)  # with order, product, shipping discounts
@@ -151,6 +152,7 @@ class Codes:
             asked,
             amount_minor=0 if discount.percent else discount.amount_minor,
             percent=int(discount.percent * 100),
+            free_shipping=discount.kind == "DiscountCodeFreeShipping",
         )
 
     def _objections(

@@ -93,7 +93,7 @@ def order_payload(order: Order) -> Json:
         "payment_terms": None,
         "refunds": [refund_payload(order, refund) for refund in order.refunds],
         "returns": [],
-        "shipping_lines": [_shipping_line(order)] if order.shipping_minor else [],
+        "shipping_lines": [_shipping_line(order)] if order.shipping_minor + order.shipping_off_minor else [],
         "line_item_groups": [],
     }
 
@@ -140,14 +140,14 @@ def _order_state(order: Order) -> Json:
 
 
 def _order_totals(order: Order) -> Json:
-    discounts = sum(sum(item.allocations.values()) for item in order.items)
+    discounts = sum(sum(item.allocations.values()) for item in order.items) + order.shipping_off_minor
     return {
         **priced(order, "subtotal_price", order.subtotal_minor),
         **priced(order, "total_discounts", discounts),
         **priced(order, "total_line_items_price", sum(item.gross_minor for item in order.items)),
         "total_outstanding": money(order, order.outstanding_minor),
         **priced(order, "total_price", order.total_minor),
-        "total_shipping_price_set": money_set(order, order.shipping_minor),
+        "total_shipping_price_set": money_set(order, order.shipping_minor + order.shipping_off_minor),
         **priced(order, "total_tax", order.tax_minor),
         "total_tip_received": "0.00",
         "total_weight": 0,
@@ -213,22 +213,30 @@ def customer_payload(customer: Customer, currency: str) -> Json:
 
 
 def _discount_application(order: Order, discount: Discount) -> Json:
-    by_amount = discount.percent == 0
+    by_amount = discount.percent == 0 and not discount.free_shipping
+    percent = 100 if discount.free_shipping else discount.percent
     shape: Json = {
-        "target_type": "line_item",
+        "target_type": "shipping_line" if discount.free_shipping else "line_item",
         "type": "discount_code" if discount.code else "automatic",
-        "value": money(order, discount.amount_minor) if by_amount else f"{discount.percent}.0",
+        "value": money(order, discount.amount_minor) if by_amount else f"{percent}.0",
         "value_type": "fixed_amount" if by_amount else "percentage",
-        "allocation_method": "across",
+        "allocation_method": "each" if discount.free_shipping else "across",
         "target_selection": "all",
     }
     return {**shape, "code": discount.code} if discount.code else {**shape, "title": discount.title}
 
 
 def _discount_code(order: Order, index: int, discount: Discount) -> Json:
+    if discount.free_shipping:
+        return {"code": discount.code, "amount": money(order, order.shipping_off_minor), "type": "shipping"}
     taken = sum(item.allocations.get(index, 0) for item in order.items)
     kind = "fixed_amount" if discount.percent == 0 else "percentage"
     return {"code": discount.code, "amount": money(order, taken), "type": kind}
+
+
+def free_shipping_index(order: Order) -> int | None:
+    """Which discount application pays for the shipping."""
+    return next((i for i, d in enumerate(order.discounts) if d.free_shipping), None)
 
 
 def _tax_lines(order: Order, tax_minor: int, basis_points: int) -> list[Json]:
@@ -278,6 +286,7 @@ def _line_item(order: Order, item: Item) -> Json:
 
 
 def _shipping_line(order: Order) -> Json:
+    free = free_shipping_index(order)
     return {
         "id": order.shipping_line_id,
         "carrier_identifier": None,
@@ -285,12 +294,14 @@ def _shipping_line(order: Order) -> Json:
         **priced(order, "discounted_price", order.shipping_minor),
         "is_removed": False,
         "phone": None,
-        **priced(order, "price", order.shipping_minor),
+        **priced(order, "price", order.shipping_minor + order.shipping_off_minor),
         "requested_fulfillment_service_id": None,
         "source": "shopify",
         "title": "Standard",
         "tax_lines": [],
-        "discount_allocations": [],
+        "discount_allocations": []
+        if free is None
+        else [{**priced(order, "amount", order.shipping_off_minor), "discount_application_index": free}],
     }
 
 

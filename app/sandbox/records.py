@@ -40,12 +40,13 @@ class Presentment:
 @dataclass(frozen=True, slots=True)
 class Discount:
     """One discount application. `code` is None for an automatic discount. Takes `amount_minor` off the items
-    together, or `percent` of each item."""
+    together, or `percent` of each item; or the shipping, and nothing off the items."""
 
     title: str
     code: str | None = None
     amount_minor: int = 0
     percent: int = 0
+    free_shipping: bool = False
 
 
 @dataclass(slots=True)
@@ -156,7 +157,10 @@ class Edit:
 
 @dataclass(slots=True)
 class Order:
-    """An order with all that happened to it. `scenario` says which act of the world it plays, for people."""
+    """An order with all that happened to it. `scenario` says which act of the world it plays, for people.
+
+    shipping_minor: what the buyer pays for it; `shipping_off_minor` is what a code took off before.
+    """
 
     id: int
     number: int
@@ -177,6 +181,7 @@ class Order:
     edits: list[Edit] = field(default_factory=list)
     cancelled_at: datetime | None = None
     cancel_reason: str | None = None
+    shipping_off_minor: int = 0
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -53,8 +54,17 @@ def money(minor: int, currency: str) -> Node:
     return {"amount": text if "." in text else f"{text}.0", "currencyCode": currency}
 
 
-def cursor_of(id: object) -> str:
-    return base64.b64encode(f'{{"last_id":{id}}}'.encode()).decode()
+def cursor_of(key: object) -> str:
+    return base64.b64encode(json.dumps(key).encode()).decode()
+
+
+def cursor_value(cursor: str) -> tuple[str, str]:
+    """What a cursor says of the place after which to go on. Raises what Shopify answers to one that it did not make."""
+    try:
+        value, id = json.loads(base64.b64decode(cursor, validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        raise GraphQLError("Invalid cursor for current pagination sort.") from None
+    return str(value), str(id)
 
 
 def connection(items: Sequence[Node], *, key: Callable[[Node], object] | None = None) -> Callable[..., Node]:
@@ -107,9 +117,6 @@ def _at_most_250(asked: int) -> int:
 
 
 def _place(cursors: Sequence[str], cursor: str) -> int:
-    """A cursor stays good when what it names has moved or gone: then the page begins anew."""
-    try:
-        base64.b64decode(cursor, validate=True)
-    except binascii.Error:
-        raise GraphQLError("Invalid cursor for current pagination sort.") from None
-    return cursors.index(cursor) if cursor in cursors else -1
+    if cursor not in cursors:
+        raise GraphQLError("Invalid cursor for current pagination sort.")
+    return cursors.index(cursor)

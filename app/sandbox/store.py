@@ -169,6 +169,8 @@ class Store:
         )
         self._next_number += 1
         _allocate(order)
+        if any(discount.free_shipping for discount in wanted):
+            order.shipping_minor, order.shipping_off_minor = 0, shipping_minor
         self.orders[order.id] = order
         self.codes.use(order.codes, customer.id if customer else None, order.id)
         self._send_order(self._begin(order), "orders/create")
