@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         ),
         description="Access scopes asked of the merchant, comma separated",
     )
+    webhook_registration: Literal["auto", "app", "shop"] = Field(
+        "auto",
+        description="Who subscribes to webhooks. app: shopify.app.toml; shop: this server at each shop, through the"
+        " Admin API; auto: shop where the token does not expire (custom apps), else app",
+    )
     shopify_base_url: str | None = Field(
         None,
         description="Send Admin API calls here instead of to https://SHOP: a pretend Shopify. Empty in production",

@@ -19,6 +19,8 @@ TASK_MODULES = (  # named one by one: discovery finds nothing here, and says not
     "tasks.orders",
     "tasks.events",
     "tasks.outbox",
+    "tasks.subscriptions",
+    "tasks.tokens",
     "tasks.sweeps",
     "tasks.clock",
 )
@@ -68,6 +70,7 @@ SETTINGS: dict[str, Any] = {
         "outbox.ring": {"queue": SWEEPS},
         "orders.read": {"queue": OUTBOX},
         "subscriptions.*": {"queue": OUTBOX},
+        "tokens.*": {"queue": OUTBOX},
         "codes.*": {"queue": OUTBOX},
         "endpoints.*": {"queue": OUTBOX},
         "sweeps.*": {"queue": SWEEPS},

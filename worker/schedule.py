@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
+
 
 def every(seconds: float, task: str) -> dict[str, Any]:
     """A message that nobody took before the next two were sent is thrown away: they must not pile up."""
     return {"task": task, "schedule": seconds, "options": {"expires": 3 * seconds, "ignore_result": True}}
+
+
+def daily(hour: int, minute: int, task: str) -> dict[str, Any]:
+    """Once a day at this time (UTC); by the clock, so that a worker that is restarted often still comes to it."""
+    at = crontab(hour=str(hour), minute=str(minute))
+    return {"task": task, "schedule": at, "options": {"expires": 6 * 3600, "ignore_result": True}}
 
 
 SCHEDULE = {
@@ -15,4 +23,6 @@ SCHEDULE = {
     "what is to be done outside": every(1.0, "outbox.ring"),
     "what becomes due": every(5.0, "clock.mature"),
     "tiers that time moves": every(60.0, "clock.tiers"),
+    "tokens that must not lapse": daily(3, 11, "tokens.keep_alive"),
+    "scopes and subscriptions as they should be": daily(3, 41, "subscriptions.daily"),
 }

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tasks.steps.event import Event
+from tasks.steps.installations import scopes_updated, uninstalled
 from tasks.steps.load import ShopRow
 from tasks.steps.merges import merged
 
@@ -18,6 +19,8 @@ Act = Callable[[Connection, ShopRow, Mapping[str, Any], Event], str]
 
 # topic -> what is done for it; who does it imports `Event` from tasks.steps.event
 ACTS: Mapping[str, Act] = {
+    "app/scopes_update": scopes_updated,
+    "app/uninstalled": uninstalled,
     "customers/merge": merged,
 }
 EVEN_WHEN_REMOVED = frozenset(["customers/data_request", "customers/redact", "shop/redact"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 TOKEN_DEAD = ("token_revoked", "refresh_token_expired")  # reasons that leave no call possible
 CHECK = "check_subscriptions"
+KEPT_ALIVE_AT_ONCE = 1_000  # a day; 30 days of them are more shops than one server has
 
 SHOP_LOCKED = text("select id from shops where id = :shop_id for no key update")
 COLUMNS = (
@@ -77,8 +78,15 @@ UNINSTALL = text(
     " refresh_token = null, refresh_expires_at = null, uninstalled_at = now()"
     " where shop_id = :shop_id and state <> 'uninstalled'"
 )
+OLD = text(
+    "select s.domain from installations i join shops s on s.id = i.shop_id"
+    " where s.state = 'installed' and i.state <> 'uninstalled' and i.refresh_token is not null"
+    " and (i.reason = any(:dead) or coalesce(i.refreshed_at, i.obtained_at) < now() - :days * interval '1 day')"
+    " order by i.refresh_expires_at nulls first limit :limit"
+)
 CONNECTED = text(
-    "select 1 from installations where shop_id = :shop_id and state = 'active' and access_token is not null"
+    "select 1 from installations where shop_id = :shop_id and access_token is not null"
+    " and not coalesce(reason, '') = any(:dead)"
 )
 UNPARK = text(
     "update inbox set state = 'pending', attempts = 0, error_code = null, error = null, not_before = now(),"
@@ -129,8 +137,9 @@ def _held(connection: Connection, query: Any, shop_id: int) -> Held | None:
 
 
 def is_connected(connection: Connection, shop_id: int) -> bool:
-    """Whether calls can be made for the shop now, as far as we know."""
-    return connection.execute(CONNECTED, {"shop_id": shop_id}).one_or_none() is not None
+    """Whether calls can be made for the shop now, as far as we know. Missing scopes forbid some of them only."""
+    key = {"shop_id": shop_id, "dead": list(TOKEN_DEAD)}
+    return connection.execute(CONNECTED, key).one_or_none() is not None
 
 
 def record_grant(connection: Connection, settings: Settings, domain: str, grant: Grant, now: datetime) -> int:
@@ -175,6 +184,12 @@ def sealed(vault: Vault, shop_id: int, grant: Grant) -> dict[str, Any]:
         "refresh_token": None if refresh is None else vault.seal(shop_id, "refresh", refresh),
         "refresh_expires_at": grant.refresh_expires_at,
     }
+
+
+def to_keep_alive(connection: Connection, age: timedelta) -> list[str]:
+    """The shops whose refresh token is that old, and those whose last one was refused; what ends first comes first."""
+    limits = {"dead": list(TOKEN_DEAD), "days": age.days, "limit": KEPT_ALIVE_AT_ONCE}
+    return list(connection.execute(OLD, limits).scalars())
 
 
 def reseal(connection: Connection, settings: Settings, shop_id: int) -> bool:
