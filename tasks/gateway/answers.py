@@ -6,6 +6,7 @@ status 200, also beside partial data), and the `userErrors` of a mutation's payl
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,11 @@ class Cost:
     available: float
     maximum: float
     rate: float  # points a second that flow back
+
+    @property
+    def is_possible(self) -> bool:
+        figures = (self.requested, self.actual or 0.0, self.available, self.maximum, self.rate)
+        return all(map(math.isfinite, figures)) and self.requested >= 0 and self.maximum > 0 and self.rate > 0
 
     @property
     def wait_seconds(self) -> float:
@@ -141,7 +147,7 @@ def _top_errors(body: Mapping[str, Any]) -> list[UserError]:
 
 
 def _top_error(error: Any) -> UserError:
-    if not isinstance(error, dict):
+    if not isinstance(error, dict) or "message" not in error:
         return UserError(None, (), str(error)[:MESSAGE_MAX])
     extensions = error.get("extensions")
     code = extensions.get("code") if isinstance(extensions, dict) else None
@@ -191,7 +197,7 @@ def read_cost(body: Mapping[str, Any]) -> Cost | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return found if found.rate > 0 and found.maximum > 0 else None
+    return found if found.is_possible else None
 
 
 def _computed_wait(cost: Cost | None) -> float:
@@ -205,6 +211,7 @@ def _asked_wait(retry_after: str | None) -> float:
         wait = float(retry_after or "")
     except ValueError:
         wait = _until(retry_after)
+    wait = wait if math.isfinite(wait) else USUAL_WAIT_SECONDS
     return min(max(wait, 0.0), LONGEST_WAIT_SECONDS) + jitter()
 
 

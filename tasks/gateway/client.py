@@ -122,6 +122,10 @@ class Connections:
         except requests.RequestException as error:
             raise ShopifyUnreachable(f"bulk result: {type(error).__name__}") from None
 
+    def close(self) -> None:
+        """Let the open connections go; the next call opens new ones."""
+        self._session().close()
+
     def _post(self, url: str, body: bytes | dict[str, str], headers: Mapping[str, str]) -> Reply | Silence:
         until = time.monotonic() + self._seconds
         try:
@@ -169,7 +173,8 @@ class Connections:
 
     def _check(self, url: str) -> None:
         """Results are fetched over https, or from the pretend store."""
-        if not url.startswith("https://") and not (is_loopback(self._base) and is_loopback(url)):
+        here = is_loopback(self._base) and is_loopback(url)
+        if urlsplit(url).scheme not in ({"https", "http"} if here else {"https"}):
             raise ShopifyRefused("bulk result", [UserError("BAD_ADDRESS", (), "not an https address")])
 
 
@@ -231,6 +236,9 @@ class Shopify:
 
     def download(self, url: str) -> Iterator[bytes]:
         return self._connections.download(url)
+
+    def close(self) -> None:
+        self._connections.close()
 
     def _once(self, call: Call, until: float) -> dict[str, Any]:
         """One try: the budget asked, the call made, its figures kept."""
