@@ -170,15 +170,6 @@ class MergeConflict(Never):
         self.survivor_id = survivor_id
 
 
-class OfAnotherShop(Never):
-    """A signed body that names another shop than its delivery did: nothing is exported or erased on its word."""
-
-    code = "of_another_shop"
-
-    def __init__(self) -> None:
-        super().__init__("the body names another shop than the delivery; nothing was done for it")
-
-
 class BodyErased(Never):
     """The event is on record, what it said is not: erased by its age, or because a customer or shop was redacted."""
 

@@ -1,0 +1,342 @@
+"""What customers and shops ask of their data through Shopify: kept as requests, answered, erased (docs/privacy.md).
+
+We hold no name, no address, no e-mail of our own: facts and ledger know customers by Shopify's number. Personal are the
+raw bodies of deliveries, what people typed as a reason, and the answers kept for callers. Those are what is erased; the
+ledger stays, under opaque ids, and adds up as before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, text
+
+from models.errors import NotFound, Unparseable
+from tasks.steps import sql
+from tasks.steps.acts_guard import check_act
+from tasks.steps.codec import dumps
+from tasks.steps.event import Event
+from tasks.steps.installations import forget
+from tasks.steps.load import ShopRow
+from tasks.steps.parse.fields import node_in, optional_id_in
+from tasks.steps.survivors import hold, merged_into, survivor
+
+log = structlog.get_logger()
+
+ERASED = "(erased)"
+BODIES_AT_ONCE = 20_000  # erased by the act itself; the rest of a large shop by the hourly job
+DUE_DAYS = 30  # by law and by Shopify's word
+LATE_DAYS = 20  # from then on an open request is called overdue, while there is still time
+
+ADD = text(
+    "insert into privacy_requests (shop_id, kind, state, customer_id, orders, cause, detail, requested_at, done_at)"
+    " values (:shop_id, :kind, :state, :customer_id, cast(:orders as jsonb), :cause, cast(:detail as jsonb),"
+    " :requested_at, :done_at) on conflict (shop_id, cause) do nothing returning id"
+)
+CLOSE = text(
+    "update privacy_requests set state = 'done', done_at = :now, detail = detail || cast(:detail as jsonb)"
+    " where shop_id = :shop_id and id = :id and state = 'open'"
+)
+CLOSE_ALL = text(
+    "update privacy_requests set state = 'done', done_at = :now, detail = detail || '{\"closed_by\": \"shop_redact\"}'"
+    " where shop_id = :shop_id and state = 'open' and kind = 'data_request'"
+)
+OPEN_OR_ALL = text(
+    "select r.id, s.domain, s.state as shop_state, r.kind, r.state, r.customer_id, r.orders, r.detail,"
+    " r.requested_at, r.done_at from privacy_requests r join shops s on s.id = r.shop_id"
+    " where (cast(:domain as text) is null or s.domain = :domain) and (:every or r.state = 'open')"
+    " order by r.requested_at, r.id"
+)
+REQUEST = text("select * from privacy_requests where shop_id = :shop_id and id = :id")
+SHOP_LOCKED = text("select state from shops where id = :shop_id for no key update")
+OBTAINED = text("select obtained_at from installations where shop_id = :shop_id")
+ORDERS_OF = text(
+    "select order_id from orders where shop_id = :shop_id and customer_id = any(:ids) order by order_id"
+)
+BODIES_OF_ORDERS = text(
+    "update inbox set body = null where shop_domain = :domain and state <> 'pending' and body is not null"
+    " and order_id = any(:orders)"
+)
+BODIES_WITHOUT_ORDER = text(
+    "select id, body from inbox where shop_domain = :domain and state <> 'pending' and body is not null"
+    " and order_id is null and exists (select from unnest(cast(:needles as bytea[])) n where position(n in body) > 0)"
+)
+ERASE_BODIES = text("update inbox set body = null where id = any(:ids) and body is not null")
+BODIES_OF_SHOP = text(
+    "update inbox set body = null where id in (select id from inbox where shop_domain = :domain"
+    " and state <> 'pending' and body is not null limit :limit)"
+)
+DISCARD_PENDING = text(
+    "update inbox set state = 'discarded', body = null, outcome = 'erased with its shop', processed_at = :now"
+    " where shop_domain = :domain and state = 'pending' and id <> :id"
+)
+REDACTING = text("select set_config('unwind.redacting', :on, true)")
+BLANK_REASONS = text(
+    'update activity set detail = detail || \'{"reason": "(erased)"}\' where shop_id = :shop_id'
+    " and (cast(:ids as bigint[]) is null or customer_id = any(:ids))"
+    " and detail ? 'reason' and detail->>'reason' <> '(erased)'"
+)
+ANSWERS = text(
+    "select key, response->>'text' as answer from idempotency_keys where shop_id = :shop_id"
+    " and response->>'text' like any(cast(:needles as text[]))"
+)
+REWRITE_ANSWER = text(
+    "update idempotency_keys set response = jsonb_build_object('text', cast(:answer as text))"
+    " where shop_id = :shop_id and key = :key"
+)
+DROP_TOKENS = text("delete from api_tokens where shop_id = :shop_id")
+DROP_ANSWERS = text("delete from idempotency_keys where shop_id = :shop_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who is meant: the customer as named, and the orders listed. customer_id None: a guest of whom we know only orders."""
+
+    customer_id: int | None
+    orders: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        who = "a guest" if self.customer_id is None else f"customer {self.customer_id}"
+        return f"{who}, {len(self.orders)} orders named"
+
+
+# -- acts --------------------------------------------------------------------------------------------
+
+
+def data_requested(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:
+    """`customers/data_request`: kept open until an operator has exported the data (`unwind privacy export`).
+
+    Safe to run twice: one row a request of Shopify's. The delivery's own body, which holds an e-mail, is erased at once.
+    """
+    check_act(event.topic, shop, payload)
+    asked = asked_of(payload, "orders_requested")
+    number = optional_id_in(node_in(dict(payload), "data_request"), "id")
+    cause = event.cause if number is None else f"data_request:{number}"
+    new = _keep(connection, shop, "data_request", "open", asked, cause, event, {})
+    connection.execute(ERASE_BODIES, {"ids": [event.id]})
+    if new is None:
+        return f"data request of {asked.words}: known already"
+    return f"data request {new} of {asked.words}: to be exported within {DUE_DAYS} days"
+
+
+def customer_redacted(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:
+    """`customers/redact`: what is personal of the customer is erased; the ledger stays, under his number.
+
+    Safe to run twice: what is erased stays so. A merged customer and his survivor are one person, so one is erased as
+    the other. Late facts of his orders are booked as ever. Events not yet processed keep their body until they are; it
+    then goes with its age.
+    """
+    check_act(event.topic, shop, payload)
+    asked = asked_of(payload, "orders_to_redact")
+    hold(connection, shop.id)
+    counts = redact(connection, shop, asked)
+    connection.execute(ERASE_BODIES, {"ids": [event.id]})
+    _keep(connection, shop, "customer_redact", "done", asked, event.cause, event, counts)
+    log.info("customer_redacted", shop_id=shop.id, customer_id=asked.customer_id, **counts)
+    return f"redacted {asked.words}: {in_words(counts)}"
+
+
+def shop_redacted(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:
+    """`shop/redact`, two days after an uninstall: tokens, raw bodies, kept answers and typed reasons go; the ledger stays.
+
+    Safe to run twice, and twice at once: under the shop's lock. A shop that is installed is never erased on the word of
+    a delivery: installed again since, there is nothing to do; otherwise an operator decides, and the request stays open.
+    """
+    check_act(event.topic, shop, payload)
+    nobody = Asked(customer_id=None, orders=())
+    state = connection.execute(SHOP_LOCKED, {"shop_id": shop.id}).scalar_one()
+    if state == "installed":
+        obtained = connection.execute(OBTAINED, {"shop_id": shop.id}).scalar_one_or_none()
+        if obtained is not None and obtained > (event.triggered_at or event.received_at):
+            return "installed again since: nothing erased"
+        _keep(connection, shop, "shop_redact", "open", nobody, event.cause, event, {"why": "is installed"})
+        return f"{shop.domain} is installed, so nothing was erased: remove it (`unwind shop remove`) and it will be"
+    counts = redact_shop(connection, shop, event.id)
+    whole = counts["bodies"] < BODIES_AT_ONCE
+    _keep(connection, shop, "shop_redact", "done" if whole else "open", nobody, event.cause, event, counts)
+    log.info("shop_redacted", shop_id=shop.id, whole=whole, **counts)
+    return f"shop redacted: {in_words(counts)}" + ("" if whole else "; the rest within hours")
+
+
+def of_unknown_shop(connection: Connection, domain: str, payload: Mapping[str, Any], event: Event) -> str:
+    """A request about a shop that was never ours: done, and what had been parked of it is erased all the same."""
+    check_act(event.topic, ShopRow(0, domain, None), payload)
+    if event.topic == "shop/redact":
+        erase_bodies_of_shop(connection, domain, BODIES_AT_ONCE)
+    elif event.topic == "customers/redact":
+        asked = asked_of(payload, "orders_to_redact")
+        _erase_bodies(connection, domain, [asked.customer_id] if asked.customer_id else [], asked.orders)
+    connection.execute(ERASE_BODIES, {"ids": [event.id]})
+    return f"{event.topic}: nothing is held of this shop"
+
+
+def asked_of(payload: Mapping[str, Any], orders: str) -> Asked:
+    """Who is meant. Raises Unparseable."""
+    customer = optional_id_in(node_in(dict(payload), "customer"), "id")
+    listed = payload.get(orders) or []
+    if not isinstance(listed, list):
+        raise Unparseable(orders, "is not a list")
+    ids = {optional_id_in({"id": each}, "id") for each in listed} - {None}
+    return Asked(customer_id=customer, orders=tuple(sorted(id for id in ids if id is not None)))
+
+
+def _keep(
+    connection: Connection,
+    shop: ShopRow,
+    kind: str,
+    state: str,
+    asked: Asked,
+    cause: str,
+    event: Event,
+    detail: Mapping[str, Any],
+) -> int | None:
+    """The request's row: ids and counts, nothing personal. None when it is known already."""
+    row = {
+        "shop_id": shop.id,
+        "kind": kind,
+        "state": state,
+        "customer_id": asked.customer_id,
+        "orders": dumps([str(id) for id in asked.orders]),
+        "cause": cause,
+        "detail": dumps(dict(detail)),
+        "requested_at": event.received_at,
+        "done_at": datetime.now(UTC) if state == "done" else None,
+    }
+    found: int | None = connection.execute(ADD, row).scalar_one_or_none()
+    return found
+
+
+# -- erasing -----------------------------------------------------------------------------------------
+
+
+def redact(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, int]:
+    """Erase what is personal of one customer; how many of each."""
+    people = family(connection, shop.id, asked.customer_id)
+    orders = sorted({*asked.orders, *orders_of(connection, shop.id, people)})
+    return {
+        "bodies": _erase_bodies(connection, shop.domain, people, orders),
+        "reasons": _blank_reasons(connection, shop.id, people) if people else 0,
+        "answers": _blank_answers(connection, shop.id, people) if people else 0,
+    }
+
+
+def family(connection: Connection, shop_id: int, customer_id: int | None) -> list[int]:
+    """Every id that this person has or had: his survivor's, and those of all who were merged into him (R33)."""
+    if customer_id is None:
+        return []
+    end = survivor(connection, shop_id, customer_id)
+    return sorted({customer_id, end, *merged_into(connection, shop_id, end)})
+
+
+def orders_of(connection: Connection, shop_id: int, people: Sequence[int]) -> list[int]:
+    key = {"shop_id": shop_id, "ids": list(people)}
+    return list(connection.execute(ORDERS_OF, key).scalars()) if people else []
+
+
+def _erase_bodies(connection: Connection, domain: str, people: Sequence[int], orders: Iterable[int]) -> int:
+    """Raw bodies of these orders, and whatever else names these people or orders by their number."""
+    ids = list(orders)
+    erased = connection.execute(BODIES_OF_ORDERS, {"domain": domain, "orders": ids}).rowcount
+    others = others_naming(connection, domain, [*people, *ids])
+    return erased + connection.execute(ERASE_BODIES, {"ids": [row.id for row in others]}).rowcount
+
+
+def others_naming(connection: Connection, domain: str, numbers: Sequence[int]) -> list[Row[Any]]:
+    """Processed events that belong to no order and have one of these numbers in their body, whole."""
+    if not numbers:
+        return []
+    needles = [str(number).encode() for number in numbers]
+    whole = re.compile(rb"(?<![0-9])(?:" + b"|".join(needles) + rb")(?![0-9])")
+    found = sql.fetch(connection, BODIES_WITHOUT_ORDER, domain=domain, needles=needles)
+    return [row for row in found if whole.search(bytes(row.body))]
+
+
+def _blank_reasons(connection: Connection, shop_id: int, people: Sequence[int] | None) -> int:
+    """What was typed as a reason. The one change that the record lets through, and only while the setting is on."""
+    connection.execute(REDACTING, {"on": "on"})
+    key = {"shop_id": shop_id, "ids": None if people is None else list(people)}
+    blanked = connection.execute(BLANK_REASONS, key).rowcount
+    connection.execute(REDACTING, {"on": "off"})
+    return blanked
+
+
+def _blank_answers(connection: Connection, shop_id: int, people: Sequence[int]) -> int:
+    """The reason in answers kept for repeated calls; the keys stay, so that no call is done twice."""
+    needles = [f'%"{id}"%' for id in people]
+    blanked = 0
+    for row in sql.fetch(connection, ANSWERS, shop_id=shop_id, needles=needles):
+        answer = json.loads(row.answer)
+        if isinstance(answer, dict) and answer.get("reason") not in (None, ERASED):
+            values = {"shop_id": shop_id, "key": row.key, "answer": dumps({**answer, "reason": ERASED})}
+            connection.execute(REWRITE_ANSWER, values)
+            blanked += 1
+    return blanked
+
+
+def redact_shop(connection: Connection, shop: ShopRow, event_id: int) -> dict[str, int]:
+    """Erase what is personal of a whole shop, and every key to it; how many of each. The shop's row is locked."""
+    key, now = {"shop_id": shop.id}, datetime.now(UTC)
+    forget(connection, shop.id)
+    connection.execute(DISCARD_PENDING, {"domain": shop.domain, "id": event_id, "now": now})
+    connection.execute(ERASE_BODIES, {"ids": [event_id]})
+    connection.execute(CLOSE_ALL, {**key, "now": now})
+    return {
+        "bodies": erase_bodies_of_shop(connection, shop.domain, BODIES_AT_ONCE),
+        "reasons": _blank_reasons(connection, shop.id, None),
+        "answers": connection.execute(DROP_ANSWERS, key).rowcount,
+        "api_tokens": connection.execute(DROP_TOKENS, key).rowcount,
+    }
+
+
+def erase_bodies_of_shop(connection: Connection, domain: str, limit: int) -> int:
+    """Up to `limit` raw bodies of a shop; how many there were."""
+    return connection.execute(BODIES_OF_SHOP, {"domain": domain, "limit": limit}).rowcount
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+# -- requests ----------------------------------------------------------------------------------------
+
+
+def listing(connection: Connection, domain: str | None, *, every: bool = False) -> list[dict[str, Any]]:
+    """The open requests of a shop (None: of all), oldest first; with `every` those that are done, too."""
+    now = datetime.now(UTC)
+    rows = connection.execute(OPEN_OR_ALL, {"domain": domain, "every": every}).all()
+    return [
+        {
+            "id": str(row.id),
+            "shop": row.domain,
+            "kind": row.kind,
+            "state": row.state,
+            "customer_id": None if row.customer_id is None else str(row.customer_id),
+            "orders": row.orders,
+            "requested_at": row.requested_at.astimezone(UTC).isoformat(),
+            "done_at": row.done_at and row.done_at.astimezone(UTC).isoformat(),
+            "overdue": row.state == "open" and (now - row.requested_at).days >= LATE_DAYS,
+            "detail": row.detail,
+        }
+        for row in rows
+    ]
+
+
+def request(connection: Connection, shop_id: int, id: int) -> Asked:
+    """Whose data a data request asks for. Raises NotFound."""
+    row = connection.execute(REQUEST, {"shop_id": shop_id, "id": id}).one_or_none()
+    if row is None or row.kind != "data_request":
+        raise NotFound("data request", id)
+    return Asked(customer_id=row.customer_id, orders=tuple(int(order) for order in row.orders))
+
+
+def close(connection: Connection, shop_id: int, id: int, **detail: int) -> bool:
+    """The request is answered. Safe to run twice; False when it was closed before."""
+    key = {"shop_id": shop_id, "id": id, "detail": dumps(detail), "now": datetime.now(UTC)}
+    return connection.execute(CLOSE, key).rowcount == 1
