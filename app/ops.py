@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flask import Blueprint, Response, jsonify
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from redis import Redis
 from sqlalchemy import Connection, Engine, text
 
 from models.session import current_version, newest_version
+from tasks.gateway.counts import THROTTLED, Counts
 from tasks.steps.sweep import QUEUE
 from worker.topics import label_of
 
@@ -122,11 +123,13 @@ class Books:
     def _of_broker(self) -> list[Metric]:
         try:
             depth = self.broker.llen(QUEUE)
+            calls = list(Counts(self.broker).read())
         except Exception:  # as above
             return [up("broker", False)]
         return [
             up("broker", True),
             gauge("unwind_queue_depth", "Messages waiting in the broker", float(depth)),
+            *shopify_metrics(calls),
         ]
 
 
@@ -136,6 +139,18 @@ def gauge(name: str, help: str, value: float) -> Metric:
 
 def up(what: str, yes: bool) -> Metric:
     return gauge(f"unwind_{what}_up", f"Whether the {what} answered", float(yes))
+
+
+def shopify_metrics(calls: Sequence[tuple[str, str, int]]) -> Iterator[Metric]:
+    """Calls to Shopify of all processes, as the gateway counts them in the broker."""
+    made = CounterMetricFamily(
+        "unwind_shopify_calls", "Calls to Shopify, by document and result", labels=["operation", "result"]
+    )
+    for operation, result, count in calls:
+        made.add_metric([operation, result], count)
+    throttled = sum(count for _, result, count in calls if result == THROTTLED)
+    yield made
+    yield CounterMetricFamily("unwind_shopify_throttled", "Calls that Shopify throttled", value=throttled)
 
 
 def inbox_metrics(connection: Connection) -> Iterator[Metric]:

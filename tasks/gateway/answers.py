@@ -24,6 +24,7 @@ from models.errors import (
     UnwindError,
     UserError,
 )
+from tasks.gateway.counts import THROTTLED
 from tasks.steps.parse.body import read_object
 
 MESSAGE_MAX = 200  # characters of a sentence of Shopify's; longer ones quote whole documents
@@ -83,7 +84,7 @@ class Reading:
 def read(reply: Reply, operation: str, *, is_mutation: bool) -> Reading:
     """Understand an answer, whatever it holds: never raises. Status 401 is the caller's to see first."""
     if reply.status == 429:
-        return Reading("throttled", error=ShopifyThrottled(_asked_wait(reply.retry_after)))
+        return Reading(THROTTLED, error=ShopifyThrottled(_asked_wait(reply.retry_after)))
     if reply.status in CLOSED:
         return Reading("closed", error=AccessDenied(f"{operation}: {CLOSED[reply.status]} ({reply.status})"))
     if reply.status >= 500:
@@ -168,7 +169,7 @@ def _of_errors(
 ) -> Reading:
     codes = {error.code for error in errors}
     if "THROTTLED" in codes:
-        return Reading("throttled", error=ShopifyThrottled(_computed_wait(cost)))
+        return Reading(THROTTLED, error=ShopifyThrottled(_computed_wait(cost)))
     if is_mutation and data is not None and any(payload is not None for payload in data.values()):
         return _no_word(f"{operation}: done at least in part, answered with errors", is_mutation)
     if codes & DENIED:

@@ -21,6 +21,7 @@ from redis import Redis, RedisError
 
 from models.errors import ShopifyThrottled
 from tasks.gateway.answers import LONGEST_WAIT_SECONDS, Reading, jitter
+from tasks.gateway.counts import THROTTLED
 from tasks.gateway.documents import Document
 
 log = structlog.get_logger()
@@ -138,7 +139,7 @@ class Budget:
         """Keep what the answer says of the bucket. Without figures, all that was reserved counts as taken."""
         cost = reading.cost
         if cost is None:
-            self._run_settle(held, "0" if reading.result == "throttled" else "")
+            self._run_settle(held, "0" if reading.result == THROTTLED else "")
             return
         figures = (cost.requested, cost.available, cost.maximum, cost.rate)
         self._run_settle(held, str(cost.actual or 0.0), *map(str, figures))

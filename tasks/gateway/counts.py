@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from redis import Redis, RedisError
 
 KEY = "unwind:shopify:calls"
+THROTTLED = "throttled"  # the result that Shopify's refusals for cost are counted under
 
 
 @dataclass(frozen=True, slots=True)
