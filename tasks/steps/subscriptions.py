@@ -171,13 +171,14 @@ def granted_scopes(gateway: Gateway, shop: ShopRow) -> list[str]:
 
 
 def repair(gateway: Gateway, shop: ShopRow, uri: str, topics: Sequence[str]) -> Repaired:
-    """Twice at most: what a change did not set right is deleted and made anew. Read back after either."""
+    """Twice at most: what a change did not set right is deleted and made anew. Read back after either; what was
+    refused and is there all the same (another made it) is no error."""
     repaired = Repaired()
     for anew in (False, True):
         todo = plan(list(listed(gateway, shop)), uri, topics)
+        repaired.refused.clear()
         if not todo:
             return repaired
-        repaired.refused.clear()
         _carry_out(gateway, shop, uri, todo, repaired, anew=anew)
     left = plan(list(listed(gateway, shop)), uri, topics)
     if not left:
@@ -232,35 +233,31 @@ def _carry_out(
     gateway: Gateway, shop: ShopRow, uri: str, todo: Plan, repaired: Repaired, *, anew: bool
 ) -> None:
     """Each thing to do; what Shopify refuses is noted, and the others are done."""
-    missing = [*todo.missing]
+
+    def do(name: str, topic: str, variables: Mapping[str, Any]) -> bool:
+        refused = _refusal(gateway, shop, name, variables)
+        if refused is not None:
+            repaired.refused.append(f"{topic}: {refused}")
+        return refused is None
+
     for each in (*todo.extra, *(todo.wrong if anew else ())):
-        repaired.deleted += _mutate(
-            gateway, shop, "webhook_subscription_delete", each.topic, repaired, id=each.id
-        )
-    if anew:
-        missing += [each.topic for each in todo.wrong]
-    else:
-        for each in todo.wrong:
-            asked = {"id": each.id, "webhookSubscription": {**WHOLE, "uri": uri}}
-            repaired.changed += _mutate(
-                gateway, shop, "webhook_subscription_update", each.topic, repaired, **asked
-            )
-    for topic in missing:
+        repaired.deleted += do("delete", each.topic, {"id": each.id})
+    for each in () if anew else todo.wrong:
+        whole = {**WHOLE, "uri": uri}
+        repaired.changed += do("update", each.topic, {"id": each.id, "webhookSubscription": whole})
+    for topic in (*todo.missing, *(each.topic for each in todo.wrong if anew)):
         new = {"topic": enum_of(topic), "webhookSubscription": {"uri": uri, "format": "JSON"}}
-        repaired.made += _mutate(gateway, shop, "webhook_subscription_create", topic, repaired, **new)
+        repaired.made += do("create", topic, new)
 
 
-def _mutate(
-    gateway: Gateway, shop: ShopRow, name: str, topic: str, repaired: Repaired, **variables: Any
-) -> bool:
-    """Whether it was done. Raises what is Later, and AccessDenied."""
-    field = "".join(part.capitalize() for part in name.split("_"))
+def _refusal(gateway: Gateway, shop: ShopRow, verb: str, variables: Mapping[str, Any]) -> str | None:
+    """Why Shopify did not do it, None when it did. Raises what is Later, and AccessDenied."""
     try:
-        accepted(gateway.run(shop, name, variables, background=True), field[0].lower() + field[1:])
+        data = gateway.run(shop, f"webhook_subscription_{verb}", variables, background=True)
+        accepted(data, f"webhookSubscription{verb.capitalize()}")
     except ShopifyRefused as error:
-        repaired.refused.append(f"{topic}: {'; '.join(each.message for each in error.errors)}")
-        return False
-    return True
+        return "; ".join(each.message for each in error.errors)
+    return None
 
 
 def enum_of(topic: str) -> str:
