@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     webhook_max_bytes: int = Field(
         8 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="Largest webhook body taken, in bytes"
     )
+    raw_body_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Days that the raw body of a processed webhook is kept; then it is erased",
+    )
     max_attempts: int = Field(
         8, ge=1, le=100, description="Tries of one event before it is parked under failed"
     )

@@ -23,6 +23,7 @@ TASK_MODULES = (  # named one by one: discovery finds nothing here, and says not
     "tasks.tokens",
     "tasks.sweeps",
     "tasks.clock",
+    "tasks.privacy",
 )
 EVENTS, OUTBOX, SWEEPS = "events", "outbox", "sweeps"
 QUEUES = (EVENTS, OUTBOX, SWEEPS)
@@ -75,6 +76,7 @@ SETTINGS: dict[str, Any] = {
         "endpoints.*": {"queue": OUTBOX},
         "sweeps.*": {"queue": SWEEPS},
         "clock.*": {"queue": SWEEPS},
+        "privacy.*": {"queue": SWEEPS},
     },
     "worker_max_tasks_per_child": 2000,  # bounds what a leak can take
     "worker_max_memory_per_child": 300_000,  # KiB

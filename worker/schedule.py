@@ -18,11 +18,18 @@ def daily(hour: int, minute: int, task: str) -> dict[str, Any]:
     return {"task": task, "schedule": at, "options": {"expires": 6 * 3600, "ignore_result": True}}
 
 
+def hourly(minute: int, task: str) -> dict[str, Any]:
+    """Once an hour at this minute, by the clock as well."""
+    options = {"expires": 3600, "ignore_result": True}
+    return {"task": task, "schedule": crontab(minute=str(minute)), "options": options}
+
+
 SCHEDULE = {
     "ring for what was forgotten": every(2.0, "sweeps.ring"),
     "what is to be done outside": every(1.0, "outbox.ring"),
     "what becomes due": every(5.0, "clock.mature"),
     "tiers that time moves": every(60.0, "clock.tiers"),
     "tokens that must not lapse": daily(3, 11, "tokens.keep_alive"),
+    "what may not be kept for ever": hourly(23, "privacy.retention"),
     "scopes and subscriptions as they should be": daily(3, 41, "subscriptions.daily"),
 }

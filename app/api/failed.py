@@ -91,6 +91,7 @@ OPERATIONS = (
         refusals=(
             no_such("event"),
             Refusal(status=409, code="not_failed", when="the event is not parked (any more)"),
+            Refusal(status=409, code="body_erased", when="what it said is not kept any more"),
         ),
     ),
 )

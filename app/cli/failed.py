@@ -78,7 +78,9 @@ def show(event: int, body: bool, data: Path, as_json: bool) -> None:
 @data_option
 @json_option
 def retry(events: tuple[int, ...], every: bool, domain: str | None, data: Path, as_json: bool) -> None:
-    """Try EVENTS again, as if they had just come; a running worker takes them at once."""
+    """Try EVENTS again, as if they had just come; a running worker takes them at once.
+
+    Events whose body was erased cannot be tried again; --all passes them over."""
     with changing(events, every, domain, data, "retry") as (here, wanted):
         moved = each(here, wanted, steps.retry)
         assert here.settings.redis_url is not None
@@ -111,15 +113,15 @@ def changing(
     wanted = None if domain is None else shops.normal_domain(domain)
     with session(data, command=f"unwind failed {verb}", existing=True) as here:
         with here.engine.connect() as connection:
-            meant = list(parked(connection, wanted)) if every else list(events)
+            meant = list(parked(connection, wanted, verb == "retry")) if every else list(events)
         yield here, meant
 
 
-def parked(connection: Connection, domain: str | None) -> Iterator[int]:
-    """All parked events, page by page."""
+def parked(connection: Connection, domain: str | None, with_body: bool) -> Iterator[int]:
+    """All parked events, page by page; `with_body`: only those that can be tried again."""
     cursor: int | None = None
     while True:
-        page = steps.listing(connection, domain, cursor=cursor, limit=500)
+        page = steps.listing(connection, domain, cursor=cursor, limit=500, with_body=with_body)
         yield from (int(row["id"]) for row in page.rows)
         if page.cursor is None:
             return

@@ -39,7 +39,9 @@ class Moment(click.ParamType[datetime]):
 @data_option
 @json_option
 def replay(domain: str | None, since: datetime | None, data: Path, as_json: bool) -> int | None:
-    """Run recorded events again, of the store DOMAIN or of all. Must change nothing; status 1 if it did."""
+    """Run recorded events again, of the store DOMAIN or of all. Must change nothing; status 1 if it did.
+
+    Events whose body was erased (RAW_BODY_DAYS, a redaction) are passed over, and counted."""
     wanted = None if domain is None else shops.normal_domain(domain)
     with session(data, command="unwind replay", existing=True) as here:
         found = [
@@ -47,12 +49,13 @@ def replay(domain: str | None, since: datetime | None, data: Path, as_json: bool
                 "domain": name,
                 "events": done.events,
                 "changed": done.changed,
+                "erased": done.erased,
                 "orders": [*map(str, sorted(done.orders))],
             }
             for name in domains(here.engine, wanted)
             for done in [with_progress(here.engine, name, since)]
         ]
-    columns = ("domain", "events", "changed")
+    columns = ("domain", "events", "changed", "erased")
     text = table(columns, [[row[name] for name in columns] for row in found], empty="no store is registered")
     emit(found, as_json=as_json, text=text)
     return FOUND_WRONG if any(row["changed"] for row in found) else None

@@ -15,10 +15,18 @@ import structlog
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from models.errors import AttemptsExhausted, MissingWebhookId, Never, UnknownShop, UnknownTopic, Unparseable
+from models.errors import (
+    AttemptsExhausted,
+    BodyErased,
+    MissingWebhookId,
+    Never,
+    UnknownShop,
+    UnknownTopic,
+    Unparseable,
+)
 from models.rules.facts import Fact
 from tasks.steps import sql
-from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED
+from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED, Act, of_unknown_shop
 from tasks.steps.event import Event
 from tasks.steps.load import ShopRow, World, open_world
 from tasks.steps.parse import FACT_TOPICS, order_ids, parse
@@ -31,6 +39,7 @@ log = structlog.get_logger()
 BATCH = 50  # enough to share the reads and writes, few enough to do again when one fails
 ATTEMPTS_MAX = 8
 BACKOFF_SECONDS_MAX = 600
+NEVER_OURS = 0  # no shop has this id
 SUSPECT_ATTEMPTS = 2  # tries that ended without a word: from then on an event is tried alone
 
 # Topics that are kept on record and need nothing done to a wallet.
@@ -161,6 +170,8 @@ def _refuse(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) ->
         work.error = UnknownShop(domain)
     elif work.row.webhook_id is None:
         work.error = MissingWebhookId()
+    elif work.row.body is None:
+        work.error = BodyErased()
 
 
 def _act(engine: Engine, domain: str, id: int, max_attempts: int, now: datetime) -> list[Work]:
@@ -171,22 +182,27 @@ def _act(engine: Engine, domain: str, id: int, max_attempts: int, now: datetime)
             return []
         work = Work(row)
         removed_too = row.topic in EVEN_WHEN_REMOVED
-        shop = any_state(connection, domain) if removed_too else find(connection, domain)
+        shop, act = (
+            any_state(connection, domain) if removed_too else find(connection, domain),
+            ACTS[row.topic],
+        )
+        if shop is None and removed_too:
+            shop, act = ShopRow(NEVER_OURS, domain, None), of_unknown_shop
         _refuse(work, shop, domain, max_attempts)
         if work.error is None and shop is not None:
-            _do(connection, shop, work)
+            _do(connection, shop, work, act)
         _mark(connection, [work], max_attempts, now)
     return [work]
 
 
-def _do(connection: Connection, shop: ShopRow, work: Work) -> None:
+def _do(connection: Connection, shop: ShopRow, work: Work, act: Act) -> None:
     row = work.row
     event = Event(
         id=row.id, topic=row.topic, received_at=row.received_at, triggered_at=_time(row.triggered_at)
     )
     try:
         with connection.begin_nested():
-            work.outcome = ACTS[row.topic](connection, shop, read_object(bytes(row.body)), event)
+            work.outcome = act(connection, shop, read_object(bytes(row.body)), event)
     except Exception as error:
         if _is_of_the_database(error):
             raise

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from models.errors import NotFound, Refused
+from models.errors import BodyErased, NotFound, Refused
 from models.tables.inbox import InboxEvent
 
 SHOWN = (
@@ -36,10 +36,17 @@ class Page:
 
 
 def listing(
-    connection: Connection, shop_domain: str | None, *, cursor: int | None = None, limit: int = 50
+    connection: Connection,
+    shop_domain: str | None,
+    *,
+    cursor: int | None = None,
+    limit: int = 50,
+    with_body: bool = False,
 ) -> Page:
-    """The parked events of a shop (None: of all shops)."""
+    """The parked events of a shop (None: of all shops); `with_body`: only those that can be tried again."""
     query = select(*SHOWN).where(InboxEvent.state == "failed", *of_shop(shop_domain))
+    if with_body:
+        query = query.where(InboxEvent.body.is_not(None))
     if cursor is not None:
         query = query.where(InboxEvent.id < cursor)
     found = connection.execute(query.order_by(InboxEvent.id.desc()).limit(limit + 1)).all()
@@ -59,19 +66,24 @@ def get(connection: Connection, shop_domain: str | None, event_id: int) -> dict[
 
 
 def body(connection: Connection, event_id: int) -> bytes:
-    """A parked event's body as it came, for those who may see personal data. Raises NotFound."""
+    """A parked event's body as it came, for those who may see personal data. Raises NotFound, BodyErased."""
     query = select(InboxEvent.body).where(InboxEvent.id == event_id, InboxEvent.state == "failed")
-    found = connection.execute(query).scalar_one_or_none()
+    found = connection.execute(query).one_or_none()
     if found is None:
         raise NotFound("failed event", event_id)
-    return bytes(found)
+    if found.body is None:
+        raise BodyErased
+    return bytes(found.body)
 
 
 def retry(connection: Connection, shop_domain: str | None, event_id: int) -> dict[str, Any]:
-    """Put a parked event back in the queue, as if it had just come. Raises NotFound, Refused (`not_failed`).
+    """Put a parked event back in the queue, as if it had just come. Raises NotFound, Refused (`not_failed`,
+    `body_erased`: what it said is not kept any more, so it can only be discarded).
 
     Twice at once: one does it, the other is refused (the row is locked by its update).
     """
+    if is_erased(connection, shop_domain, event_id):
+        raise Refused("body_erased", f"event {event_id}: {BodyErased()}; discard it")
     return moved(
         connection,
         shop_domain,
@@ -83,6 +95,14 @@ def retry(connection: Connection, shop_domain: str | None, event_id: int) -> dic
         not_before=datetime.now(UTC),
         rung_at=None,
         rings=0,
+    )
+
+
+def is_erased(connection: Connection, shop_domain: str | None, event_id: int) -> bool:
+    """Whether the event is parked without its body."""
+    mine = [InboxEvent.id == event_id, InboxEvent.state == "failed", *of_shop(shop_domain)]
+    return (
+        connection.execute(select(InboxEvent.id).where(*mine, InboxEvent.body.is_(None))).first() is not None
     )
 
 

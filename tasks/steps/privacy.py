@@ -165,14 +165,15 @@ def shop_redacted(connection: Connection, shop: ShopRow, payload: Mapping[str, A
     return f"shop redacted: {in_words(counts)}" + ("" if whole else "; the rest within hours")
 
 
-def of_unknown_shop(connection: Connection, domain: str, payload: Mapping[str, Any], event: Event) -> str:
+def of_unknown_shop(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:
     """A request about a shop that was never ours: done, and what had been parked of it is erased all the same."""
-    check_act(event.topic, ShopRow(0, domain, None), payload)
+    check_act(event.topic, shop, payload)
     if event.topic == "shop/redact":
-        erase_bodies_of_shop(connection, domain, BODIES_AT_ONCE)
+        erase_bodies_of_shop(connection, shop.domain, BODIES_AT_ONCE)
     elif event.topic == "customers/redact":
         asked = asked_of(payload, "orders_to_redact")
-        _erase_bodies(connection, domain, [asked.customer_id] if asked.customer_id else [], asked.orders)
+        people = [] if asked.customer_id is None else [asked.customer_id]
+        _erase_bodies(connection, shop.domain, people, asked.orders)
     connection.execute(ERASE_BODIES, {"ids": [event.id]})
     return f"{event.topic}: nothing is held of this shop"
 

@@ -20,10 +20,11 @@ BATCH = 50
 
 EVENTS = text(
     "select id, topic, body, received_at from inbox where shop_domain = :domain and state = 'done'"
-    " and topic = any(:topics) and received_at >= :since and id > :after order by id limit :limit"
+    " and topic = any(:topics) and received_at >= :since and id > :after and body is not null order by id limit :limit"
 )
 COUNT = text(
-    "select count(*) from inbox where shop_domain = :domain and state = 'done'"
+    "select count(*) filter (where body is not null) as kept, count(*) filter (where body is null) as erased"
+    " from inbox where shop_domain = :domain and state = 'done'"
     " and topic = any(:topics) and received_at >= :since"
 )
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,10 +32,12 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Replayed:
-    """events: run again; changed: entries that had to be posted (0 when the books were right); orders: where."""
+    """events: run again; changed: entries that had to be posted (0 when the books were right); orders: where;
+    erased: events whose body is not kept any more, which were passed over."""
 
     events: int = 0
     changed: int = 0
+    erased: int = 0
     orders: set[int] = field(default_factory=set)
 
 
@@ -49,7 +52,8 @@ def replay(
     replayed, after = Replayed(), 0
     key = {"domain": domain, "topics": sorted(FACT_TOPICS), "since": since or BEGINNING}
     with engine.connect() as connection:
-        total = connection.execute(COUNT, key).scalar_one()
+        found = connection.execute(COUNT, key).one()
+    replayed.erased, total = found.erased, found.kept
     while True:
         with engine.begin() as connection:
             rows = sql.fetch(connection, EVENTS, **key, after=after, limit=BATCH)
