@@ -17,11 +17,11 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
-import jwt
 import requests
 
 from app.sandbox.access import Application
 from app.sandbox.faults import Faults
+from app.sandbox.oauth import session_token
 from app.sandbox.records import Customer, Discount, Order, Presentment, Product
 from app.sandbox.server import create_sandbox, served
 from app.sandbox.shopfront import Shopfront
@@ -114,19 +114,7 @@ class PretendShopify:
 
     def session_token(self, domain: str | None = None, **claims: Any) -> str:
         """What App Bridge would hand to an embedded page; `claims` replace those that would be right."""
-        domain, now = domain or self.domain, int(self.clock().timestamp())
-        right = {
-            "iss": f"https://{domain}/admin",
-            "dest": f"https://{domain}",
-            "aud": self.application.key,
-            "sub": "42",
-            "exp": now + 60,
-            "nbf": now,
-            "iat": now,
-            "jti": secrets.token_hex(8),
-            "sid": secrets.token_hex(8),
-        }
-        return jwt.encode({**right, **claims}, self.application.secrets[0], algorithm="HS256")
+        return session_token(self.front(domain), "42", **claims)
 
     def graphql(
         self, query: str, variables: dict[str, Any] | None = None, *, token: str, domain: str | None = None

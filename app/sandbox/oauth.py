@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import secrets
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import jwt
 from flask import Blueprint, abort, jsonify, redirect, render_template_string, request
 from flask.typing import ResponseReturnValue
 
@@ -29,10 +31,14 @@ CONSENT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Install
 {% for name, value in asked.items() %}<input type="hidden" name="{{ name }}" value="{{ value }}">{% endfor %}
 <button>Install</button></form></html>"""
 
-oauth = Blueprint("oauth", __name__, url_prefix="/admin/oauth")
+APP = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ domain }}: admin</title>
+<style>body{font:16px/1.5 system-ui;margin:0}iframe{border:0;width:100%;height:90vh}p{margin:1rem}</style>
+<p>The admin of {{ domain }}, with the app inside</p><iframe src="{{ inside }}"></iframe></html>"""
+
+oauth = Blueprint("oauth", __name__, url_prefix="/admin")
 
 
-@oauth.get("/authorize")
+@oauth.get("/oauth/authorize")
 def ask() -> ResponseReturnValue:
     """The merchant's page. `grant=auto`, or a store that consents, answers without asking anybody."""
     shopfront, asked = current(), request.args.to_dict()
@@ -45,7 +51,7 @@ def ask() -> ResponseReturnValue:
     )
 
 
-@oauth.post("/authorize")
+@oauth.post("/oauth/authorize")
 def agree() -> ResponseReturnValue:
     shopfront, asked = current(), request.form.to_dict()
     _check(shopfront, asked)
@@ -71,10 +77,9 @@ def _scopes(asked: Mapping[str, str]) -> list[str]:
 def _agreed(shopfront: Shopfront, asked: Mapping[str, str]) -> ResponseReturnValue:
     with shopfront.lock:
         code = shopfront.access.consent(_scopes(asked))
-    name = shopfront.domain.removesuffix(".myshopify.com")
     sent = {
         "code": code,
-        "host": base64.b64encode(f"admin.shopify.com/store/{name}".encode()).decode().rstrip("="),
+        "host": _host(shopfront),
         "shop": shopfront.domain,
         "state": asked.get("state", ""),
         "timestamp": str(int(shopfront.now().timestamp())),
@@ -83,13 +88,54 @@ def _agreed(shopfront: Shopfront, asked: Mapping[str, str]) -> ResponseReturnVal
     return redirect(f"{asked['redirect_uri']}?{urlencode(sent)}")
 
 
+@oauth.get("/apps/<key>")
+def app_page(key: str) -> ResponseReturnValue:
+    """The store's admin with the app in a frame, opened with a fresh session token as the admin opens it."""
+    shopfront, application = current(), current().application
+    if key != application.key or not application.app_url:
+        abort(404, "no such app")
+    now = int(shopfront.now().timestamp())
+    sent = {
+        "embedded": "1",
+        "host": _host(shopfront),
+        "id_token": session_token(shopfront, "1"),
+        "shop": shopfront.domain,
+        "timestamp": str(now),
+    }
+    sent["hmac"] = query_signature(sent, application.secrets[0])
+    inside = f"{application.app_url}/?{urlencode(sent)}"
+    return render_template_string(APP, domain=shopfront.domain, inside=inside)
+
+
+def session_token(shopfront: Shopfront, user: str, **claims: object) -> str:
+    """What App Bridge hands to an embedded page, good for a minute; `claims` replace those that would be right."""
+    now, application = int(shopfront.now().timestamp()), shopfront.application
+    right: dict[str, object] = {
+        "iss": f"https://{shopfront.domain}/admin",
+        "dest": f"https://{shopfront.domain}",
+        "aud": application.key,
+        "sub": user,
+        "exp": now + 60,
+        "nbf": now,
+        "iat": now,
+        "jti": secrets.token_hex(16),
+        "sid": secrets.token_hex(16),
+    }
+    return jwt.encode({**right, **claims}, application.secrets[0], algorithm="HS256")
+
+
+def _host(shopfront: Shopfront) -> str:
+    name = shopfront.domain.removesuffix(".myshopify.com")
+    return base64.b64encode(f"admin.shopify.com/store/{name}".encode()).decode().rstrip("=")
+
+
 def query_signature(query: Mapping[str, str], secret: str) -> str:
     """Hex HMAC-SHA256 of the sorted query without `hmac`, as Shopify signs what it sends through a browser."""
     message = "&".join(f"{name}={value}" for name, value in sorted(query.items()) if name != "hmac")
     return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
 
 
-@oauth.post("/access_token")
+@oauth.post("/oauth/access_token")
 def access_token() -> ResponseReturnValue:
     """The three grants: a code, a session token, a refresh token. Form or JSON."""
     shopfront = current()

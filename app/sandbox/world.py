@@ -5,12 +5,13 @@ world.grants, world.redemptions          to make at the loyalty program before a
 world.place(start) -> [Delivery, ...]    the shopping
 world.spendings()                        what some customers spend of what they have just earned
 world.unwind(start) -> [Delivery, ...]   the refunds, cancellations, voids and edits
+world.place_again(customer, code)        one more order, with a code that was given back
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from random import Random
@@ -99,8 +100,16 @@ class World:
         )
         self._stock()
         self.plans = self._plan(orders, refunds)
-        self.redemptions = [spent for plan in self.plans for spent in plan.spent]
         self.grants = self._grants()
+
+    @property
+    def redemptions(self) -> list[Spent]:
+        return [spent for plan in self.plans for spent in plan.spent]
+
+    def coded(self, spent: Spent, code: str) -> None:
+        """The loyalty program gave this code, instead of the one that the world made up."""
+        for plan in self.plans:
+            plan.spent = [replace(known, code=code) if known is spent else known for known in plan.spent]
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -193,6 +202,20 @@ class World:
             scenario=plan.scenario.name,
             big_id=index % 7 == 0,
         )
+
+    def place_again(self, customer: Customer, code: str) -> Order:
+        """The customer shops once more, with a code that was given back. Raises CodeRefused."""
+        product = next(iter(self.store.products.values()))
+        order = self.store.place(
+            customer=customer,
+            basket=[(product, 2)],
+            discounts=[Discount(title=code, code=code)],
+            presentment=Presentment(CURRENCY, Fraction(1)),
+            scenario="with a code given back",
+        )
+        self.store.pay(order)
+        self.plans.append(Plan(KEPT, 0, customer, spends_earnings=False, test=False, order=order))
+        return order
 
     def unwind(self, start: datetime) -> list[Delivery]:
         """Every order's script, a second or more between its steps."""
