@@ -18,6 +18,7 @@ TASK_MODULES = (  # named one by one: discovery finds nothing here, and says not
     "tasks.refunds",
     "tasks.orders",
     "tasks.events",
+    "tasks.codes",
     "tasks.outbox",
     "tasks.subscriptions",
     "tasks.tokens",

@@ -107,7 +107,7 @@ def code_is_back(
     fresh_code: the code of a new discount, where the first one could not be given back (S11). Safe twice: a use is
     given back once.
     """
-    redemption = _for_use(connection, shop, redemption_id, order_id, now, fresh_code)
+    redemption = locked_for_use(connection, shop, redemption_id, order_id, now, fresh_code)
     if str(order_id) in redemption.reactivated_orders:
         return
     key = {"shop_id": shop.id, "id": redemption_id}
@@ -131,7 +131,7 @@ def code_is_gone(
     connection: Connection, shop: ShopRow, redemption_id: int, order_id: int, *, reason: str, now: datetime
 ) -> None:
     """Shopify says that the code cannot be made usable again: its points come back if the program returns them (R23)."""
-    redemption = _for_use(connection, shop, redemption_id, order_id, now, None)
+    redemption = locked_for_use(connection, shop, redemption_id, order_id, now, None)
     if redemption.reactivation != "wanted":
         return
     connection.execute(IS_GONE, {"shop_id": shop.id, "id": redemption_id, "reason": reason})
@@ -139,7 +139,7 @@ def code_is_gone(
     settle(open_world(connection, shop, now), orders=[order_id])
 
 
-def _for_use(
+def locked_for_use(
     connection: Connection,
     shop: ShopRow,
     redemption_id: int,

@@ -351,7 +351,8 @@ def _write_restitutions(world: World, plans: Mapping[int, OrderPlan]) -> None:
                     _reactivation(world, made, redemption.id, redemption.reactivations, reactivation)
                 )
     sql.update(world.connection, "redemptions", rows, key=("shop_id", "id"))
-    undone = "where outbox.state in ('pending', 'cancelled')"
+    # A row that says what may have been sent is left to its task, which looks: what was done there is a fact (R23).
+    undone = "where outbox.state in ('pending', 'cancelled') and not jsonb_exists(outbox.payload, 'sent')"
     sql.upsert(world.connection, "outbox", outbox, key=("shop_id", "key"), where=undone)
 
 
