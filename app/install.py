@@ -98,6 +98,7 @@ class Door:
             raise PageError("bad_link")
         states.end(cookie=request.cookies.get(COOKIE), nonce=values.get("state", ""), domain=domain)
         with self._turn(domain):
+            self._is_in_order(domain)  # a database that is away says so before the old tokens are ended
             grant = exchange_code(self._post_form, self._settings, domain, code)
             self._record(domain, grant)
         self._check_scopes(grant.scopes)
@@ -109,7 +110,8 @@ class Door:
         """The app inside the admin. Outside of it nothing of a shop is shown: the visitor is led there."""
         query = the_query()
         values = dict(query)
-        token = bearer() or values.get("id_token")
+        sent = bearer()
+        token = values.get("id_token") if sent is None else sent
         if token is None and "shop" not in values:
             return page(self._settings, "front.html")
         self._ready()
@@ -170,9 +172,9 @@ class Door:
         return self._connected(session.domain)
 
     def _connect(self, domain: str, token: str) -> bool:
-        """Tokens for the session token, unless the shop has some that work. False when Shopify refuses it."""
+        """Tokens for the session token, unless the shop has some that do all we need. False when Shopify refuses it."""
         with self._turn(domain):
-            if self._is_connected(domain):
+            if self._is_in_order(domain):
                 return True
             try:
                 grant = exchange_session_token(self._post_form, self._settings, domain, token)
@@ -220,10 +222,13 @@ class Door:
         with lock:
             yield
 
-    def _is_connected(self, domain: str) -> bool:
+    def _is_in_order(self, domain: str) -> bool:
         with self._engine.connect() as connection:
             shop = shops.find(connection, domain)
-            return shop is not None and installations.is_connected(connection, shop.id)
+            if shop is None or not installations.is_in_order(connection, shop.id):
+                return False
+            held = installations.read(connection, shop.id)
+        return held is not None and not missing_scopes(self._settings.shopify_scopes, held.scopes)
 
     def _record(self, domain: str, grant: Grant) -> None:
         """Always kept, with whatever scopes: an exchange ends the tokens that stood before."""

@@ -75,17 +75,16 @@ def _signed_claims(settings: Settings, token: str) -> Mapping[str, Any]:
         raise NotASessionToken("no_app")  # else an empty audience would be ours
     if not token.isascii() or len(token) > LONGEST:
         raise NotASessionToken("form")
-    reason = "signature"
-    for secret in settings.webhook_secrets:
+    for secret in filter(None, settings.webhook_secrets):
         try:
             return jwt.decode(token, _key(secret), algorithms=[ALGORITHM], options=ONLY_THE_SIGNATURE)
-        except jwt.InvalidAlgorithmError:
-            reason = "alg"
         except jwt.InvalidSignatureError:
-            reason = "signature"
+            continue
+        except jwt.InvalidAlgorithmError:
+            raise NotASessionToken("alg") from None
         except (jwt.PyJWTError, ValueError, RecursionError):
-            reason = "form"
-    raise NotASessionToken(reason)
+            raise NotASessionToken("form") from None
+    raise NotASessionToken("signature")
 
 
 def _key(secret: bytes) -> bytes:

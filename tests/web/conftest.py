@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
 
 from app.signature import signature_of
 from app.web import create_app
 from models.settings import Settings
+from tests.web.admin import Merchant, NewMerchant, Tokens, settings_for
 
 SECRET = "a client secret of the tests"
 RETIRING = "the one before it"
@@ -71,3 +74,34 @@ def send(client: FlaskClient, shop) -> Send:
         return client.post("/webhooks", data=body, headers=headers)
 
     return send
+
+
+@pytest.fixture
+def tokens(httpserver: HTTPServer) -> Tokens:
+    """Shopify's token address, which gives all scopes that the app asks for."""
+    tokens = Tokens(scopes=",".join(Settings().shopify_scopes))
+    address = re.compile("/[^/]+/admin/oauth/access_token")
+    httpserver.expect_request(address, method="POST").respond_with_handler(tokens)
+    return tokens
+
+
+@pytest.fixture
+def new_merchant(
+    database_url: str, redis_url: str, httpserver: HTTPServer, tokens: Tokens
+) -> Iterator[NewMerchant]:
+    """A browser in front of an application with other settings: new_merchant(shopify_api_key="")."""
+    made: list[Flask] = []
+    places = {"database_url": database_url, "redis_url": redis_url}
+
+    def new_merchant(**other: object) -> Merchant:
+        made.append(create_app(settings_for(httpserver, **{**places, **other})))
+        return Merchant(made[-1], tokens)
+
+    yield new_merchant
+    for app in made:
+        app.extensions["unwind"].close()
+
+
+@pytest.fixture
+def merchant(new_merchant: NewMerchant) -> Merchant:
+    return new_merchant()
