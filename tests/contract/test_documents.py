@@ -24,7 +24,7 @@ from graphql import (
 )
 
 from models.settings import Settings
-from tasks.gateway.documents import document, documents, operation_name
+from tasks.gateway.documents import document, names, operation_name
 from tests.contract.conftest import VERSION
 
 RULES = [*specified_rules, NoDeprecatedCustomRule]
@@ -47,7 +47,7 @@ PERSONAL_FIELDS = {
     "lastName",
 }
 
-every_document = pytest.mark.parametrize("name", documents())
+every_document = pytest.mark.parametrize("name", names())
 
 
 def wrong(schema: GraphQLSchema, text: str) -> list[str]:
@@ -118,7 +118,7 @@ def test_a_document_asks_for_nobodys_data(admin, name):
         assert type_name not in PERSONAL_TYPES and field not in PERSONAL_FIELDS, f"{of}.{field}"
 
 
-@pytest.mark.parametrize("name", [name for name in documents() if document(name).is_mutation])
+@pytest.mark.parametrize("name", [name for name in names() if document(name).is_mutation])
 def test_a_mutation_asks_for_everything_that_an_error_says(admin, name):
     """`accepted` sees only errors that were asked for."""
     operation = operation_of(parse(document(name).text))

@@ -9,7 +9,7 @@ import pytest
 from graphql import parse
 
 from models.settings import Settings
-from tasks.gateway.documents import document, documents
+from tasks.gateway.documents import document, names
 from tasks.steps.subscriptions import TOPICS, enum_of
 from tests.contract.conftest import AdminSchema
 from tests.contract.test_documents import asked
@@ -44,7 +44,7 @@ def needed(admin: AdminSchema, name: str) -> Mapping[str, frozenset[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", documents())
+@pytest.mark.parametrize("name", names())
 def test_the_scopes_asked_for_are_enough_for_a_document(admin, name):
     refused = {what: scopes for what, scopes in needed(admin, name).items() if not scopes & ASKED}
     assert refused == {}
@@ -52,7 +52,7 @@ def test_the_scopes_asked_for_are_enough_for_a_document(admin, name):
 
 def test_every_scope_asked_for_is_needed_by_a_document_or_a_topic_or_has_a_reason(admin):
     by_documents = frozenset[str]().union(
-        *(scopes for name in documents() for scopes in needed(admin, name).values())
+        *(scopes for name in names() for scopes in needed(admin, name).values())
     )
     by_topics = frozenset[str]().union(*(TOPICS[topic] for topic in TOPICS))
     assert ASKED - by_documents - by_topics == FOR_ANOTHER_REASON.keys()

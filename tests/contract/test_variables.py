@@ -24,7 +24,7 @@ from graphql.execution.values import get_variable_values
 import tasks
 from models.rules.codes import AMOUNT, BASIC, PERCENTAGE, SHIPPING, Benefit, Terms
 from tasks.gateway.client import Call, Gateway
-from tasks.gateway.documents import document, documents
+from tasks.gateway.documents import document, names
 from tasks.steps import discounts, subscriptions
 from tasks.steps.load import ShopRow
 from tests.contract.conftest import AdminSchema
@@ -149,7 +149,7 @@ def calls_of(path: Path) -> Iterator[tuple[str, set[str]]]:
                     yield name, {key.value for key in keys if isinstance(key, ast.Constant)}
 
 
-def test_variables_written_where_a_document_is_sent_are_the_documents():
+def test_variables_written_where_a_document_is_sent_are_the_names():
     found = [call for path in CODE_FILES for call in calls_of(path)]
     assert len(found) > 3
     for name, given in found:
@@ -168,7 +168,7 @@ def inputs_of(schema: GraphQLSchema) -> set[GraphQLInputObjectType]:
             for field in named.fields.values():
                 collect(field.type)
 
-    for name in documents():
+    for name in names():
         for definition in operation_of(parse(document(name).text)).variable_definitions or ():
             collect(type_from_ast(schema, definition.type))
     return found
