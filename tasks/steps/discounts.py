@@ -148,7 +148,7 @@ def new_input(new: New) -> dict[str, Any]:
 
 def _value_input(benefit: Benefit) -> dict[str, Any]:
     if benefit.kind == PERCENTAGE:
-        return {"percentage": Decimal(benefit.value)}
+        return {"percentage": float(benefit.value)}  # no money: a part of one, as Shopify takes it
     return {"discountAmount": {"amount": benefit.value, "appliesOnEachItem": benefit.per_item}}
 
 
