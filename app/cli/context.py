@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
+import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import Engine
@@ -85,6 +87,7 @@ def session(
     name = command or f"unwind {click.get_current_context().info_name}"
     with (
         ended_by_sigterm(),
+        nullcontext() if lasting else only_trouble_logged(),
         parts(settings, data, command=name, lasting=lasting, say=note) as found,
     ):
         ours = in_force(settings, found, data)
@@ -98,6 +101,23 @@ def session(
                 yield Session(ours, found, engine)
             finally:
                 engine.dispose()
+
+
+@contextmanager
+def only_trouble_logged() -> Iterator[None]:
+    """A command's output is its own: what is logged meanwhile goes beside it, when something is wrong, without locals."""
+    before = structlog.get_config()
+    console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, console],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @contextmanager

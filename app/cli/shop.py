@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import Session, data_option, emit, json_option, session
 from app.cli.tables import table
-from models.errors import InvalidSetting, NotFound
+from models.errors import InvalidSetting, NeedsMerchant, NotFound, UnwindError
 from models.rules.program import complete
-from tasks.steps import shops, tokens
+from tasks.gateway.client import Shopify
+from tasks.gateway.oauth import Grant
+from tasks.gateway.tokens import GivenToken
+from tasks.steps import installations, shops, subscriptions, tokens
+from tasks.steps.load import ShopRow
+from tasks.steps.vault import Vault
 
 NAME_MAX_CHARACTERS = 100
+TOKEN = re.compile(r"[!-~]{10,500}")
+TOKEN_OPTION = "--access-token-file"  # noqa: S105 - a name
+FOUND_WRONG = 1
+ERROR_SHOWN_CHARACTERS = 60
 
 
 @click.group()
@@ -32,15 +43,58 @@ def shop() -> None:
     metavar="FILE.json",
     help="The store's program, as PUT /program takes it.",
 )
+@click.option(
+    TOKEN_OPTION,
+    "token_file",
+    type=click.File("r"),
+    metavar="FILE|-",
+    help="The Admin API access token of a custom app, in a file or on standard input. It is tried, then kept encrypted.",
+)
 @data_option
 @json_option
-def add(domain: str, file: Path | None, data: Path, as_json: bool) -> None:
+def add(domain: str, file: Path | None, token_file: TextIO | None, data: Path, as_json: bool) -> None:
     """Register the store DOMAIN (your-store.myshopify.com). Safe to run twice."""
     domain = shops.normal_domain(domain)
     settings = None if file is None else settings_of(file)
-    with session(data, command="unwind shop add") as here, here.engine.begin() as connection:
-        shop_id = shops.add(connection, domain, settings)
-    emit({"id": shop_id, "domain": domain}, as_json=as_json, text=f"{domain} is registered")
+    access_token = None if token_file is None else token_of(token_file)
+    with session(data, command="unwind shop add") as here:
+        grant = None if access_token is None else tried(here, domain, access_token)
+        with here.engine.begin() as connection:
+            shop_id = shops.add(connection, domain, settings)
+            if grant is not None:
+                installations.record_grant(connection, here.settings, domain, grant, datetime.now(UTC))
+    shown: dict[str, Any] = {"id": shop_id, "domain": domain}
+    text = f"{domain} is registered"
+    if grant is not None:
+        missing = installations.missing_scopes(here.settings.shopify_scopes, grant.scopes)
+        shown |= {"connected": True, "scopes": grant.scopes, "scopes_missing": missing}
+        text += " and connected" + (f"; scopes missing: {', '.join(missing)}" if missing else "")
+    emit(shown, as_json=as_json, text=text)
+
+
+def token_of(file: TextIO) -> str:
+    """The token in a file, without the line's end. Raises InvalidSetting, which does not quote it."""
+    try:
+        found = file.read(1_000).strip()
+    except UnicodeDecodeError:
+        found = ""
+    if not TOKEN.fullmatch(found):
+        raise InvalidSetting(TOKEN_OPTION, "holds no access token: one line such as shpat_... is expected")
+    return found
+
+
+def tried(here: Session, domain: str, access_token: str) -> Grant:
+    """The token with the scopes that Shopify says it has. Raises InvalidSetting for one that Shopify does not take."""
+    Vault(here.settings.token_keys)  # what could not be kept is not tried
+    gateway = Shopify(here.settings, GivenToken(domain, access_token))
+    try:
+        scopes = subscriptions.granted_scopes(gateway, ShopRow(0, domain, None))
+    except NeedsMerchant:
+        reason = (
+            f"is not taken by {domain}; copy the Admin API access token of the app that is installed there"
+        )
+        raise InvalidSetting(TOKEN_OPTION, reason) from None
+    return Grant(access_token, tuple(scopes))
 
 
 def settings_of(file: Path) -> Mapping[str, Any]:
@@ -63,10 +117,67 @@ def list_(data: Path, as_json: bool) -> None:
         session(data, command="unwind shop list", existing=True) as here,
         here.engine.connect() as connection,
     ):
-        rows = [dict(row._mapping) for row in shops.listing(connection)]
-    columns = ("domain", "state", "currency", "pending", "failed")
-    text = table(columns, [[row[name] for name in columns] for row in rows], empty="no store is registered")
-    emit(rows, as_json=as_json, text=text)
+        rows = [shown_shop(row._mapping) for row in shops.listing(connection)]
+    columns = ("domain", "state", "shopify", "currency", "pending", "failed")
+    lines = [[row[name] for name in columns] for row in ({**row, "shopify": in_words(row)} for row in rows)]
+    emit(rows, as_json=as_json, text=table(columns, lines, empty="no store is registered"))
+
+
+def shown_shop(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A store as it is listed. `reason`: why it is not connected, or what its merchant has to do."""
+    reason = row["reason"]
+    if not row["has_token"]:
+        reason = "uninstalled" if row["installation"] == "uninstalled" else "not_connected"
+    names = ("id", "domain", "state", "currency", "installed_at", "pending", "failed")
+    return {
+        **{name: row[name] for name in names},
+        "connected": bool(row["has_token"]) and reason not in installations.TOKEN_DEAD,
+        "reason": reason,
+        "refresh_token_expires_at": row["refresh_expires_at"],
+        "subscriptions_error": row["subscriptions_error"],
+    }
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """What stands between the store and Shopify, for people."""
+    reason = (row["reason"] or "connected").replace("_", " ")
+    if row["reason"] not in (None, "not_connected", "uninstalled"):
+        reason = f"needs its merchant: {reason}"
+    error = row["subscriptions_error"]
+    return reason if not error else f"{reason}; webhooks: {error[:ERROR_SHOWN_CHARACTERS]}"
+
+
+@shop.command("rotate-keys")
+@data_option
+@json_option
+def rotate_keys(data: Path, as_json: bool) -> int | None:
+    """Encrypt all stored tokens under the first key of TOKEN_ENCRYPTION_KEYS. Then the others can be removed."""
+    with session(data, command="unwind shop rotate-keys", existing=True) as here:
+        done, unreadable = resealed(here)
+    emit({"encrypted": done, "unreadable": unreadable}, as_json=as_json, text=rotation(done, unreadable))
+    return FOUND_WRONG if unreadable else None
+
+
+def resealed(here: Session) -> tuple[int, list[str]]:
+    """How many stores' tokens are under the first key now, and the stores whose tokens no key decrypts."""
+    Vault(here.settings.token_keys)
+    done, unreadable = 0, []
+    with here.engine.connect() as connection:
+        stores = [(row.id, row.domain) for row in shops.listing(connection) if row.has_token]
+    for shop_id, domain in stores:
+        try:
+            with here.engine.begin() as connection:
+                done += installations.reseal(connection, here.settings, shop_id)
+        except UnwindError:
+            unreadable.append(domain)
+    return done, unreadable
+
+
+def rotation(done: int, unreadable: Sequence[str]) -> str:
+    said = f"the tokens of {done} stores are encrypted under the first key"
+    if not unreadable:
+        return f"{said}; the other keys can be removed"
+    return f"{said}; keep the other keys: those of {', '.join(unreadable)} could not be decrypted"
 
 
 @shop.command()
@@ -80,8 +191,10 @@ def remove(domain: str, data: Path, as_json: bool) -> None:
         session(data, command="unwind shop remove", existing=True) as here,
         here.engine.begin() as connection,
     ):
-        if not shops.remove(connection, domain):
+        found = shops.find(connection, domain)
+        if found is None or not shops.remove(connection, domain):
             raise NotFound("shop", domain)
+        installations.forget(connection, found.id)
     emit({"domain": domain, "state": "removed"}, as_json=as_json, text=f"{domain} is removed; its books stay")
 
 

@@ -88,6 +88,9 @@ CONNECTED = text(
     "select 1 from installations where shop_id = :shop_id and access_token is not null"
     " and not coalesce(reason, '') = any(:dead)"
 )
+IN_ORDER = text(
+    "select 1 from installations where shop_id = :shop_id and state = 'active' and access_token is not null"
+)
 UNPARK = text(
     "update inbox set state = 'pending', attempts = 0, error_code = null, error = null, not_before = now(),"
     " rung_at = null, rings = 0 where shop_domain = :domain and state = 'failed' and error_code = 'unknown_shop'"
@@ -140,6 +143,11 @@ def is_connected(connection: Connection, shop_id: int) -> bool:
     """Whether calls can be made for the shop now, as far as we know. Missing scopes forbid some of them only."""
     key = {"shop_id": shop_id, "dead": list(TOKEN_DEAD)}
     return connection.execute(CONNECTED, key).one_or_none() is not None
+
+
+def is_in_order(connection: Connection, shop_id: int) -> bool:
+    """Connected, and nothing is needed of the merchant: scopes neither."""
+    return connection.execute(IN_ORDER, {"shop_id": shop_id}).one_or_none() is not None
 
 
 def record_grant(connection: Connection, settings: Settings, domain: str, grant: Grant, now: datetime) -> int:

@@ -23,10 +23,11 @@ FIND = text("select id, domain, currency from shops where domain = :domain and s
 FIND_ANY = text("select id, domain, currency from shops where domain = :domain")
 FIND_BY_ID = text("select id, domain, currency from shops where id = :id")
 LISTING = text(
-    "select id, domain, state, currency, installed_at,"
+    "select s.id, domain, s.state, currency, installed_at, n.state as installation, n.reason,"
+    " n.access_token is not null as has_token, n.refresh_expires_at, n.subscriptions_error,"
     " (select count(*) from inbox i where i.shop_domain = s.domain and i.state = 'pending') as pending,"
     " (select count(*) from inbox i where i.shop_domain = s.domain and i.state = 'failed') as failed"
-    " from shops s order by domain"
+    " from shops s left join installations n on n.shop_id = s.id order by domain"
 )
 REMOVE = text(
     "update shops set state = 'removed' where domain = :domain and state = 'installed' returning id"
