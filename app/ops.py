@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, text
 
 from models.session import current_version, newest_version
 from tasks.gateway.counts import THROTTLED, Counts
+from tasks.steps.privacy import LATE_DAYS
 from tasks.steps.sweep import QUEUE
 from worker.topics import label_of
 
@@ -46,6 +47,12 @@ select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
+""")
+PRIVACY = text("""
+select k.kind, count(r.id), coalesce(extract(epoch from now() - min(r.requested_at)), 0),
+       count(r.id) filter (where r.requested_at < now() - cast(:late as int) * interval '1 day')
+  from (values ('data_request'), ('shop_redact')) k(kind)
+  left join privacy_requests r on r.kind = k.kind and r.state = 'open' group by 1 order by 1
 """)
 
 
@@ -116,7 +123,12 @@ class Books:
     def _of_database(self) -> list[Metric]:
         try:
             with self.engine.connect() as connection:
-                return [up("database", True), *inbox_metrics(connection), *book_metrics(connection)]
+                return [
+                    up("database", True),
+                    *inbox_metrics(connection),
+                    *book_metrics(connection),
+                    *privacy_metrics(connection),
+                ]
         except Exception:  # its absence is itself a figure
             return [up("database", False)]
 
@@ -166,6 +178,20 @@ def inbox_metrics(connection: Connection) -> Iterator[Metric]:
         yield family
     oldest = connection.execute(OLDEST).scalar_one()
     yield gauge("unwind_inbox_oldest_seconds", "Age of the oldest event not yet processed", float(oldest))
+
+
+def privacy_metrics(connection: Connection) -> Iterator[Metric]:
+    """What customers and shops asked of their data and did not get yet; the law gives it 30 days."""
+    names = ("requests_open", "requests_oldest_seconds", "requests_overdue")
+    helps = ("Requests not yet answered", "Age of the oldest such", "Such that are older than 20 days")
+    families = [
+        GaugeMetricFamily(f"unwind_privacy_{name}", help, labels=["kind"])
+        for name, help in zip(names, helps, strict=True)
+    ]
+    for kind, *figures in connection.execute(PRIVACY, {"late": LATE_DAYS}):
+        for family, figure in zip(families, figures, strict=True):
+            family.add_metric([kind], float(figure))
+    yield from families
 
 
 def book_metrics(connection: Connection) -> Iterator[Metric]:
