@@ -47,11 +47,6 @@ def admin(request: pytest.FixtureRequest) -> AdminSchema:
     return AdminSchema(schema, content["offline_scopes"]["items"])
 
 
-@pytest.fixture(scope="session")
-def true_schema(admin: AdminSchema) -> GraphQLSchema:
-    return admin.schema
-
-
 def fetch(kept: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
