@@ -44,12 +44,15 @@ WALLET = text("select pinned_tier from wallets where shop_id = :shop_id and cust
 BALANCES = text(
     "select customer_id, balance from wallets where shop_id = :shop_id and customer_id = any(:ids)"
 )
+SPENT_ON = (  # whoever gave to a redemption has spending on his timeline, which has an index by customer
+    "select redemption_id from timeline where shop_id = :shop_id and customer_id = {id} and kind = 5"
+)
 ORDERS_OF = text(
     "select order_id from orders where shop_id = :shop_id and customer_id = :id"
     " union select order_id from timeline where shop_id = :shop_id and customer_id = :id and order_id is not null"
-    " union select r.order_id from redemptions r where r.shop_id = :shop_id and r.order_id is not null"
-    "  and (r.customer_id = :id or r.id in (select redemption_id from redemption_members m"
-    "   where m.shop_id = :shop_id and m.customer_id = :id))"
+    " union select order_id from redemptions where shop_id = :shop_id and customer_id = :id and order_id is not null"
+    " union select order_id from redemptions where shop_id = :shop_id and order_id is not null"
+    f"  and id in ({SPENT_ON.format(id=':id')})"
 )
 ROWS_OF = text(
     "select t.* from timeline t where t.shop_id = :shop_id and t.customer_id = any(:ids) and t.order_id is null"
@@ -60,7 +63,7 @@ REDEMPTIONS = text(
 )
 MEMBERS = text(
     "with left_out as (delete from redemption_members where shop_id = :shop_id and customer_id = :customer_id"
-    "  returning redemption_id, amount)"
+    f" and redemption_id in ({SPENT_ON.format(id=':customer_id')}) returning redemption_id, amount)"
     " insert into redemption_members as m (shop_id, redemption_id, customer_id, amount)"
     " select :shop_id, redemption_id, :survivor_id, amount from left_out"
     " on conflict (shop_id, redemption_id, customer_id) do update set amount = m.amount + excluded.amount"

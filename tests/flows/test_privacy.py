@@ -295,7 +295,9 @@ def test_a_request_that_waits_too_long_is_called_overdue(
     )
     assert unwind("privacy", "list", trade.shop.domain)[0] == 1
     lines = trade.client.get("/metrics").text.splitlines()
-    figures = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    figures = {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
     for name in ("open", "overdue"):
         assert figures[f'unwind_privacy_requests_{name}{{kind="data_request"}}'] >= 1
     assert figures['unwind_privacy_requests_oldest_seconds{kind="data_request"}'] >= 21 * 86_400
