@@ -154,7 +154,7 @@ class StoredTokens:
         assert held.refresh_token is not None
         refresh_token = self._vault.open(shop.id, "refresh", held.refresh_token)
         try:
-            return oauth.refresh(self._post_form, self._settings, shop.domain, refresh_token)
+            return oauth.refresh(self._post_form, self._settings, shop.domain, refresh_token, self._clock())
         except ShopifyRefused as error:
             log.warning("token_refresh_refused", shop_id=shop.id, codes=sorted(map(str, error.codes)))
             return None
