@@ -1,0 +1,256 @@
+"""What a comparison with Shopify finds, and that it is made good, once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models.errors import NeedsMerchant, ShopifyRefused, ShopifyThrottled, ShopifyUnreachable
+from tasks.steps.load import ShopRow
+from tasks.steps.reconcile import OVERLAP, Running, alone
+from tasks.steps.verify import verify
+from tests.flows.conftest import Door
+from tests.flows.reconciling import NOON, Town, found, found_town
+
+
+@pytest.fixture
+def town(door: Door) -> Town:
+    return found_town(door)
+
+
+def test_where_nothing_was_missed_nothing_is_found(town: Town) -> None:
+    order = town.sell(town.customer())
+    town.store.refund(order, amount_minor=2000)
+    town.deliver()
+    for kind in ("recent", "nightly", "asked"):
+        run = town.reconcile(kind)
+        assert run.finished and run.orders_read == 1 and run.findings == []
+    assert [row["state"] for row in town.runs()] == ["done"] * 3
+
+
+def test_a_refund_that_never_arrived_is_found_and_booked(town: Town) -> None:
+    customer = town.customer()
+    order = town.sell(customer)
+    town.deliver()
+    assert town.balance(customer) == 100
+    refund = town.store.refund(order, amount_minor=2000)
+    town.lose()
+    run = town.reconcile()
+    (transaction,) = refund.transactions
+    what = f"refund {refund.id}, transaction {transaction.id}"
+    assert found(run) == [(order.name, "missing", what, True)]
+    assert town.balance(customer) == 80
+    assert found(town.reconcile()) == []
+    with town.door.engine.begin() as connection:
+        assert verify(connection, town.door.shop.id) == []
+    first, second = town.runs()
+    assert (first["missing"], first["different"], first["repaired"]) == (1, 0, 1)
+    assert (second["missing"], second["orders_read"]) == (0, 1), "seen again, within the overlap"
+
+
+def test_an_order_that_was_never_told_is_found_and_earns(town: Town) -> None:
+    customer = town.customer()
+    order = town.sell(customer)
+    town.lose()
+    assert found(town.reconcile()) == [(order.name, "missing", "the order", True)]
+    assert town.balance(customer) == 100
+
+
+def test_a_refund_that_waited_for_its_order_is_settled_by_it(town: Town) -> None:
+    customer = town.customer()
+    order = town.sell(customer)
+    town.lose()
+    town.store.refund(order, amount_minor=2000)
+    town.deliver(lost=lambda delivery: delivery.topic != "refunds/create")
+    (waiting,) = town.rows("select status from orders where shop_id = :shop")
+    assert waiting["status"] == "unknown"
+    assert found(town.reconcile()) == [(order.name, "missing", "the order", True)]
+    assert town.balance(customer) == 80
+
+
+def test_a_cancellation_that_never_arrived_is_a_difference(town: Town) -> None:
+    customer = town.customer()
+    order = town.sell(customer, paid=False)
+    town.deliver()
+    town.later(minutes=1)
+    town.store.cancel(order, with_refund=False)
+    town.deliver(lost=lambda delivery: delivery.topic.startswith("orders/"))
+    run = town.reconcile()
+    (finding,) = run.findings
+    assert (finding.kind, finding.repaired) == ("different", True)
+    assert "cancellation" in finding.what
+    assert town.door.order(order.id)["status"] == "cancelled"
+
+
+def test_a_pending_refund_whose_end_never_arrived_is_a_difference(town: Town) -> None:
+    customer = town.customer()
+    order = town.sell(customer)
+    refund = town.store.refund(order, amount_minor=5000, status="pending")
+    town.deliver()
+    assert town.balance(customer) == 100
+    town.later(minutes=1)
+    town.store.settle(order, refund, status="success")
+    town.lose()
+    (finding,) = town.reconcile().findings
+    assert (finding.kind, finding.repaired) == ("different", True) and "transactions" in finding.what
+    assert town.balance(customer) == 50
+
+
+def test_only_orders_with_news_are_read_whole_unless_somebody_asked(town: Town) -> None:
+    customer = town.customer()
+    orders = [town.sell(customer) for _ in range(4)]
+    town.deliver()
+    town.store.refund(orders[2], amount_minor=1000)
+    town.lose()
+    town.gateway.calls.clear()
+    town.reconcile("nightly", since=NOON)
+    assert town.gateway.calls.count("order") == 1
+    town.gateway.calls.clear()
+    town.reconcile("asked", since=NOON)
+    assert town.gateway.calls.count("order") == 4
+
+
+def test_an_order_paid_before_the_store_was_added_earns_nothing_by_a_comparison(door: Door) -> None:
+    town = found_town(door, installed_at=NOON + timedelta(hours=1))
+    customer = town.customer()
+    old = town.sell(customer)
+    town.lose()
+    run = town.reconcile("asked", since=NOON)
+    assert (run.findings, run.before_us, run.orders_read) == ([], 1, 1)
+    assert town.rows("select order_id from orders where shop_id = :shop") == []
+    run = town.reconcile("asked", since=NOON, history=True)
+    assert found(run) == [(old.name, "missing", "the order", True)]
+
+
+def test_an_order_placed_before_and_paid_after_the_store_was_added_earns(door: Door) -> None:
+    town = found_town(door, installed_at=NOON + timedelta(hours=1))
+    customer = town.customer()
+    order = town.sell(customer, paid=False)
+    town.later(hours=2)
+    town.store.pay(order)
+    town.lose()
+    assert len(town.reconcile("asked", since=NOON).findings) == 1
+    assert town.balance(customer) == 100
+
+
+def test_the_watermark_moves_with_a_run_that_ended_and_the_next_one_starts_a_little_before(
+    town: Town,
+) -> None:
+    first, second = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
+    assert town.reconcile(until=first).since == NOON - timedelta(days=1) - OVERLAP
+    assert town.installation()["orders_read_until"] == first
+    assert town.reconcile(until=second).since == first - OVERLAP
+    assert town.installation()["orders_read_until"] == second
+
+
+def test_a_run_that_leaves_a_gap_does_not_move_the_watermark(town: Town) -> None:
+    town.reconcile(until=NOON)
+    town.reconcile("asked", since=NOON + timedelta(hours=1), until=NOON + timedelta(hours=2))
+    assert town.installation()["orders_read_until"] == NOON
+
+
+def test_the_nightly_run_looks_deeper_than_the_watermark(town: Town) -> None:
+    town.reconcile(until=NOON + timedelta(days=7))
+    run = town.reconcile("nightly", until=NOON + timedelta(days=7))
+    assert run.since == NOON + timedelta(days=4)
+    assert town.installation()["deep_read_at"] is not None
+
+
+def test_a_run_whose_time_is_up_goes_on_where_it_stopped(town: Town) -> None:
+    customer = town.customer()
+    orders = [town.sell(customer) for _ in range(25)]
+    town.lose()
+    slices = 1
+    while not town.reconcile("recent", budget_seconds=0).finished:
+        slices += 1
+    assert slices == 3
+    (row,) = town.runs()
+    assert (row["state"], row["missing"], row["repaired"]) == ("done", 25, 25)
+    assert town.balance(customer) == 100 * len(orders)
+    assert found(town.reconcile("asked", since=NOON)) == []
+
+
+class Broken:
+    """A gateway whose answers are taken over by errors, one after the other, before the true one answers."""
+
+    def __init__(self, town: Town, *errors: Exception) -> None:
+        self.town, self.errors = town, list(errors)
+
+    def run(
+        self, shop: ShopRow, document_name: str, variables: Any, *, background: bool = False
+    ) -> dict[str, Any]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.town.gateway.run(shop, document_name, variables, background=background)
+
+
+def broken(town: Town, *errors: Exception) -> Town:
+    return Town(town.door, town.store, Broken(town, *errors), town.now)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(NeedsMerchant("lamps.myshopify.com", "token_revoked"), id="no token that works"),
+        pytest.param(ShopifyRefused("orders", []), id="refused"),
+    ],
+)
+def test_a_shop_that_cannot_be_read_is_a_failed_run_with_its_reason(town: Town, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        broken(town, error).reconcile()
+    (row,) = town.runs()
+    assert row["state"] == "failed" and row["error"] == str(error)
+    assert town.installation()["orders_read_until"] is None
+
+
+def test_a_run_that_cannot_go_on_now_is_resumed_as_the_same_run(town: Town) -> None:
+    town.sell(town.customer())
+    town.lose()
+    with pytest.raises(ShopifyThrottled):
+        broken(town, ShopifyThrottled(60)).reconcile(budget_seconds=5)
+    (row,) = town.runs()
+    assert (row["state"], row["error"]) == ("running", "shopify_throttled")
+    assert len(town.reconcile().findings) == 1
+    (row,) = town.runs()
+    assert (row["state"], row["error"], row["repaired"]) == ("done", None, 1)
+
+
+def test_a_run_with_time_waits_when_shopify_asks_to_or_is_away(town: Town) -> None:
+    town.sell(town.customer())
+    town.lose()
+    tired = broken(town, ShopifyThrottled(0.01), ShopifyUnreachable("away"), ShopifyThrottled(0.01))
+    assert len(tired.reconcile().findings) == 1
+
+
+def test_one_comparison_of_a_shop_at_a_time(town: Town) -> None:
+    with alone(town.door.engine, town.shop), pytest.raises(Running):
+        town.reconcile()
+    assert town.runs() == []
+    assert town.reconcile().finished
+
+
+def test_an_interrupted_run_that_was_asked_for_is_not_resumed(town: Town) -> None:
+    with pytest.raises(ShopifyThrottled):
+        broken(town, ShopifyThrottled(60)).reconcile("asked", budget_seconds=0)
+    town.reconcile("asked", since=NOON)
+    assert [(row["state"], row["error"]) for row in town.runs()] == [
+        ("failed", "interrupted"),
+        ("done", None),
+    ]
+
+
+def test_an_order_deleted_after_it_was_listed_is_passed_over(town: Town) -> None:
+    order = town.sell(town.customer())
+    town.lose()
+    answer = town.gateway.run
+
+    def deleted(shop: ShopRow, name: str, variables: Any, *, background: bool = False) -> dict[str, Any]:
+        if name == "order":
+            town.store.orders.pop(order.id, None)
+        return answer(shop, name, variables, background=background)
+
+    town.gateway.run = deleted  # type: ignore[method-assign]
+    run = town.reconcile()
+    assert run.finished and run.findings == []
