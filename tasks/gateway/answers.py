@@ -37,6 +37,7 @@ CLOSED = {  # statuses that no repetition changes: the shop's own state
     404: "there is no such shop, or no such version of the API",
     423: "the shop is locked",
 }
+PASSING = frozenset({408, 430})  # it took too long to ask; it looked like an attack
 DENIED = frozenset({"ACCESS_DENIED", "FORBIDDEN", "UNAUTHORIZED", "SHOP_INACTIVE"})
 TROUBLE = frozenset({"INTERNAL_SERVER_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE"})
 
@@ -69,6 +70,9 @@ class Reply:
     status: int
     body: bytes
     retry_after: str | None = None
+    version: str | None = (
+        None  # of the API, as it was served: another than asked for, once that one has ended
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def read(reply: Reply, operation: str, *, is_mutation: bool) -> Reading:
         return Reading(THROTTLED, error=ShopifyThrottled(_asked_wait(reply.retry_after)))
     if reply.status in CLOSED:
         return Reading("closed", error=AccessDenied(f"{operation}: {CLOSED[reply.status]} ({reply.status})"))
-    if reply.status >= 500:
+    if reply.status >= 500 or reply.status in PASSING:
         return _no_word(f"{operation}: status {reply.status}", is_mutation)
     try:
         body = read_object(reply.body)

@@ -151,7 +151,10 @@ class Connections:
                 return Silence(sent=True, why="an answer larger than the limit")
             if time.monotonic() > until:
                 return Silence(sent=True, why="an answer slower than the limit")
-        return Reply(response.status_code, bytes(body), response.headers.get("Retry-After"))
+        said = response.headers
+        return Reply(
+            response.status_code, bytes(body), said.get("Retry-After"), said.get("X-Shopify-API-Version")
+        )
 
     def _session(self) -> requests.Session:
         process, session = self._own
@@ -199,6 +202,7 @@ class Shopify:
         self._connections = connections or Connections(settings)
         self._sleep = sleep
         self._clock = clock
+        self._versions_served = {settings.shopify_api_version}
 
     def run(
         self, shop: ShopRow, document_name: str, variables: Mapping[str, Any], *, background: bool = False
@@ -283,6 +287,7 @@ class Shopify:
                 return Reading("token_refused", error=NeedsMerchant(call.shop.domain, "token_revoked"))
         name, is_mutation = call.document.name, call.document.is_mutation
         if isinstance(reply, Reply):
+            self._watch_version(reply)
             return read(reply, name, is_mutation=is_mutation)
         if is_mutation and reply.sent:
             return Reading("unknown", error=OutcomeUnknown(f"{name}: {reply.why}"))
@@ -294,6 +299,16 @@ class Shopify:
             call.body,
             {"X-Shopify-Access-Token": token.get_secret_value()},
         )
+
+    def _watch_version(self, reply: Reply) -> None:
+        """Say once a process that Shopify serves another version than we ask for: ours has ended."""
+        if reply.version is not None and reply.version not in self._versions_served:
+            self._versions_served.add(reply.version)
+            log.warning(
+                "shopify_api_version_ended",
+                asked=self._settings.shopify_api_version,
+                served=reply.version[:20],
+            )
 
     def _log(self, call: Call, reading: Reading, seconds: float) -> None:
         cost = reading.cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -29,6 +30,7 @@ from models.errors import (
 from models.settings import Settings
 from tasks.gateway.addresses import shop_url
 from tasks.gateway.client import Connections, Shopify, accepted
+from tasks.runtime import build
 from tasks.steps.load import ShopRow
 
 SHOP = ShopRow(7, "gateway-tests.myshopify.com", "EUR")
@@ -166,6 +168,7 @@ def test_numbers_with_a_fraction_come_as_text(gateway, store):
         pytest.param(Response("", 200), ShopifyUnreachable, "not JSON", id="200, nothing"),
         pytest.param(Response("[1]", 200), ShopifyUnreachable, "not a JSON object", id="200, a list"),
         pytest.param(Response("oops", 502), ShopifyUnreachable, "502", id="502"),
+        pytest.param(Response("oops", 430), ShopifyUnreachable, "430", id="430: taken for an attack"),
         pytest.param(
             as_json({"errors": [{"message": "Too dear", "extensions": {"code": "MAX_COST_EXCEEDED"}}]}),
             ShopifyRefused,
@@ -490,6 +493,48 @@ def test_a_call_leaves_one_line_with_ids_and_figures_only(gateway, store):
         "cost": None,
         "available": 1990.0,
     }
+
+
+@pytest.mark.parametrize("is_chunked", [True, False], ids=["in chunks", "with its length"])
+def test_a_compressed_answer_is_read(gateway, store, is_chunked):
+    packed = gzip.compress(json.dumps(FOUND).encode())
+    length = {} if is_chunked else {"Content-Length": str(len(packed))}
+    pieces = (packed[n : n + 7] for n in range(0, len(packed), 7))
+    store.says(Response(pieces, 200, {"Content-Encoding": "gzip", **length}))
+    assert query(gateway) == FOUND["data"]
+
+
+def test_an_answer_in_chunks_is_read_and_an_unfinished_one_is_none(tokens, time):
+    body = json.dumps(FOUND).encode()
+    chunk = b"%x\r\n%b\r\n" % (len(body), body)
+
+    def sends(last: bytes) -> Callable[[socket.socket], None]:
+        def send(connection: socket.socket) -> None:
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + last)
+
+        return send
+
+    with server_that(sends(b"0\r\n\r\n")) as base:
+        assert query(made(base, tokens, time)) == FOUND["data"]
+    with server_that(sends(b"")) as base, pytest.raises(OutcomeUnknown):
+        mutate(made(base, tokens, time))
+
+
+def test_another_version_than_asked_for_is_told_once(gateway, store):
+    store.says(as_json(FOUND, X_Shopify_API_Version="2027-04"))
+    with structlog.testing.capture_logs() as logs:
+        query(gateway)
+        query(gateway)
+    told = [line for line in logs if line["event"] == "shopify_api_version_ended"]
+    assert [(line["asked"], line["served"]) for line in told] == [("2026-10", "2027-04")]
+
+
+def test_a_process_has_one_gateway_made_when_it_is_wanted():
+    here = build(Settings())
+    assert here.gateway is here.gateway
+    assert build(Settings()).gateway is not here.gateway
+    here.engine.dispose()
 
 
 def test_a_form_gives_status_and_object(store):
