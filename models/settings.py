@@ -82,7 +82,8 @@ class Settings(BaseSettings):
     )
     shopify_base_url: str | None = Field(
         None,
-        description="Send Admin API calls here instead of to https://SHOP: a pretend Shopify. Empty in production",
+        description="Send Admin API calls here instead of to https://SHOP: a pretend Shopify; {shop} in it becomes the"
+        " shop's domain. Empty in production",
     )
     shopify_timeout_seconds: int = Field(
         10, ge=1, le=120, description="Longest wait for one answer of Shopify, in seconds"
