@@ -1,4 +1,4 @@
-"""Shopify's signature of a query: hex of HMAC-SHA256 over all parameters but `hmac`, sorted by name, encoded as a form.
+"""Shopify's signature of a query: hex of HMAC-SHA256 over all parameters but itself, sorted by name, encoded as a form.
 
 As @shopify/shopify-api 13 makes it (tests/contract holds the two against each other). Not used: `validate_hmac` of
 shopifyapi, which knows one secret, keeps it in a class, and signs the values unencoded.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl, quote_plus
 
 SIGNATURE = "hmac"
+NOT_SIGNED = (SIGNATURE, "signature")  # the second one is of old days; nobody reads it
 PARAMETERS_MAX = 100
 Pairs = Sequence[tuple[str, str]]
 
@@ -53,7 +54,7 @@ def query_signature(pairs: Pairs, secret: bytes) -> str:
 
 def signed_text(pairs: Pairs) -> bytes:
     """What is signed: `code=0907a61c&shop=some-shop.myshopify.com&state=0.6784&timestamp=1337178173`."""
-    rest = sorted(((name, value) for name, value in pairs if name != SIGNATURE), key=lambda pair: pair[0])
+    rest = sorted(((name, value) for name, value in pairs if name not in NOT_SIGNED), key=lambda pair: pair[0])
     return "&".join(f"{form_encoded(name)}={form_encoded(value)}" for name, value in rest).encode()
 
 

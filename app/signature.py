@@ -26,14 +26,15 @@ def is_signed(body: bytes, secrets: Iterable[bytes], header: str | None) -> bool
 
 
 def digest_of(header: str | None) -> bytes | None:
-    """The 32 bytes that the header stands for, None when it is not the base64 of 32 bytes."""
+    """The 32 bytes that the header stands for, None when it is not their base64, the one way there is to write it."""
     if header is None or len(header) != ENCODED_CHARACTERS:
         return None
     try:
-        digest = base64.b64decode(header.encode("ascii"), validate=True)
+        encoded = header.encode("ascii")
+        digest = base64.b64decode(encoded, validate=True)
     except ValueError:  # not ASCII, or not base64
         return None
-    return digest if len(digest) == DIGEST_BYTES else None
+    return digest if len(digest) == DIGEST_BYTES and base64.b64encode(digest) == encoded else None
 
 
 def signature_of(body: bytes, secret: bytes) -> str:
