@@ -54,7 +54,9 @@ def query_signature(pairs: Pairs, secret: bytes) -> str:
 
 def signed_text(pairs: Pairs) -> bytes:
     """What is signed: `code=0907a61c&shop=some-shop.myshopify.com&state=0.6784&timestamp=1337178173`."""
-    rest = sorted(((name, value) for name, value in pairs if name not in NOT_SIGNED), key=lambda pair: pair[0])
+    rest = sorted(
+        ((name, value) for name, value in pairs if name not in NOT_SIGNED), key=lambda pair: pair[0]
+    )
     return "&".join(f"{form_encoded(name)}={form_encoded(value)}" for name, value in rest).encode()
 
 
