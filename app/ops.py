@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, text
 
 from models.session import current_version, newest_version
 from tasks.gateway.counts import THROTTLED, Counts
+from tasks.steps.installations import TOKEN_DEAD
 from tasks.steps.privacy import LATE_DAYS
 from tasks.steps.sweep import QUEUE
 from worker.topics import label_of
@@ -47,6 +48,15 @@ select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
+""")
+CONNECTIONS = text("""
+select w.reason, count(i.shop_id)
+  from (values ('refresh_token_expired'), ('scopes_missing'), ('token_revoked')) w(reason)
+  left join installations i on i.reason = w.reason group by 1 order by 1
+""")
+LAPSING = text("""
+select extract(epoch from min(refresh_expires_at) - now()), count(*) filter (where subscriptions_error is not null)
+  from installations where state <> 'uninstalled' and not coalesce(reason, '') = any(:dead)
 """)
 PRIVACY = text("""
 select k.kind, count(r.id), coalesce(extract(epoch from now() - min(r.requested_at)), 0),
@@ -128,6 +138,7 @@ class Books:
                     *inbox_metrics(connection),
                     *book_metrics(connection),
                     *privacy_metrics(connection),
+                    *connection_metrics(connection),
                 ]
         except Exception:  # its absence is itself a figure
             return [up("database", False)]
@@ -178,6 +189,30 @@ def inbox_metrics(connection: Connection) -> Iterator[Metric]:
         yield family
     oldest = connection.execute(OLDEST).scalar_one()
     yield gauge("unwind_inbox_oldest_seconds", "Age of the oldest event not yet processed", float(oldest))
+
+
+def connection_metrics(connection: Connection) -> Iterator[Metric]:
+    """What somebody has to do something about: each reason is there at 0 too, so that an alert finds it."""
+    needing = GaugeMetricFamily(
+        "unwind_shops_needing_merchant",
+        "Shops whose merchant has to open the app once, by reason",
+        labels=["reason"],
+    )
+    for reason, count in connection.execute(CONNECTIONS):
+        needing.add_metric([reason], count)
+    yield needing
+    soonest, failing = connection.execute(LAPSING, {"dead": list(TOKEN_DEAD)}).one()
+    if soonest is not None:
+        yield gauge(
+            "unwind_refresh_token_expires_soonest_seconds",
+            "Until the first refresh token of a connected shop ends; below 30 days the daily job does not run",
+            float(soonest),
+        )
+    yield gauge(
+        "unwind_shops_subscriptions_failing",
+        "Connected shops whose webhook subscriptions could not be set right",
+        float(failing),
+    )
 
 
 def privacy_metrics(connection: Connection) -> Iterator[Metric]:
