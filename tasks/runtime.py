@@ -21,7 +21,7 @@ from models.errors import Later
 from models.session import make_engine
 from models.settings import Settings, load_settings
 from tasks.gateway.budget import Budget
-from tasks.gateway.client import Connections, Gateway, Shopify
+from tasks.gateway.client import Connections, Shopify
 from tasks.gateway.counts import Counts
 from tasks.gateway.tokens import StoredTokens
 from tasks.steps.drain import drain
@@ -47,7 +47,7 @@ class Runtime:
         return Connections(self.settings)
 
     @cached_property
-    def gateway(self) -> Gateway:
+    def gateway(self) -> Shopify:
         """Shopify, with the tokens that are stored and the budget that all workers share."""
         connections = self.connections
         tokens = StoredTokens(self.engine, self.settings, connections.post_form)
