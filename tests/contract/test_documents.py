@@ -23,8 +23,10 @@ from graphql import (
     visit,
 )
 
+from app.sandbox.limits import cost_of
 from models.settings import Settings
 from tasks.gateway.documents import document, names, operation_name
+from tasks.steps.reconcile import PAGE
 from tests.contract.conftest import VERSION
 
 RULES = [*specified_rules, NoDeprecatedCustomRule]
@@ -116,6 +118,13 @@ def test_a_document_asks_for_nobodys_data(admin, name):
     for of, field, type_name in asked(admin.schema, parse(document(name).text)):
         assert of != "Customer" or field in OF_A_CUSTOMER, f"{of}.{field}"
         assert type_name not in PERSONAL_TYPES and field not in PERSONAL_FIELDS, f"{of}.{field}"
+
+
+@every_document
+def test_a_document_costs_less_than_shopify_runs_at_most(name):
+    """By the pretend store's reckoning, which overstates lists within lists; at Shopify 1000 points are refused."""
+    node = parse(document(name).text)
+    assert cost_of(node, operation_of(node), {"first": PAGE}) < 1000
 
 
 @pytest.mark.parametrize("name", [name for name in names() if document(name).is_mutation])
