@@ -28,8 +28,8 @@ from app.sandbox.shopfront import Shopfront
 from app.sandbox.store import Delivery, Store
 from models.settings import Settings
 
-API_KEY = "pretend-app-key"
-API_SECRET = "pretend-app-secret"
+API_KEY = "5f1d0c3a7b9e4f2d8c6a1b0e9d7f3c52"
+API_SECRET = "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"
 ALL_SCOPES = Settings.model_fields["shopify_scopes"].default
 
 
@@ -145,6 +145,7 @@ class PretendShopify:
         domain: str | None = None,
         at: datetime | None = None,
         amount_minor: int = 500,
+        shipping_minor: int = 0,
     ) -> Order:
         """A paid order of one line. Raises CodeRefused. amount_minor: what codes take that no discount is known of."""
         with self.front(domain).act() as store:
@@ -156,6 +157,7 @@ class PretendShopify:
                     customer=customer,
                     basket=[(product, quantity)],
                     discounts=[Discount(title=code, code=code, amount_minor=amount_minor) for code in codes],
+                    shipping_minor=shipping_minor,
                     presentment=Presentment(store.currency, Fraction(1)),
                 )
                 if pay:
