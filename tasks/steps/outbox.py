@@ -16,7 +16,15 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from models.errors import AttemptsExhausted, Later, NeedsMerchant, Never, ShopifyThrottled, UnwindError
+from models.errors import (
+    AttemptsExhausted,
+    InvalidSetting,
+    Later,
+    NeedsMerchant,
+    Never,
+    ShopifyThrottled,
+    UnwindError,
+)
 from tasks.steps.load import ShopRow
 
 log = structlog.get_logger()
@@ -33,6 +41,10 @@ ATTEMPTS_MAX = 30  # with the waits below about nine hours: longer than an outag
 BACKOFF_SECONDS_MAX = 1800
 RING_AGAIN_SECONDS = 30  # a task sent for a row and not begun by then was lost
 MERCHANT_SECONDS = 3600  # between two tries of what waits for the merchant
+OPERATOR_SECONDS = (
+    600  # between two tries of what waits for a setting: a wrong secret must not cost anybody a code
+)
+FOR_SOMEBODY = (NeedsMerchant, InvalidSetting)  # waits as long as they take
 BATCH = 100  # rows rung for at once
 
 SHOP = text("select id from shops where domain = :domain")
@@ -135,7 +147,7 @@ def work(
         return "nothing to do: done already, not due, or somebody is at it"
     try:
         return do(leased)
-    except (Later, NeedsMerchant) as error:
+    except (Later, *FOR_SOMEBODY) as error:
         failure: Exception = error
     except Never as error:
         return fail(engine, leased, error, give_up)
@@ -144,7 +156,7 @@ def work(
     except Exception as error:
         log.exception("outbox_broken", kind=leased.kind, outbox_id=leased.id)
         failure = error
-    if leased.attempts >= ATTEMPTS_MAX and not isinstance(failure, NeedsMerchant):
+    if leased.attempts >= ATTEMPTS_MAX and not isinstance(failure, FOR_SOMEBODY):
         return fail(engine, leased, AttemptsExhausted(leased.attempts), give_up)
     return postpone(engine, leased, failure, now)
 
@@ -187,7 +199,7 @@ def fail(engine: Engine, leased: Leased, error: Never, give_up: GiveUp | None = 
 def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) -> str:
     """Try again later: when Shopify said, else twice as late each time.
 
-    What waits for the merchant waits as long as it takes: a new token makes it due at once (`hurry`).
+    What waits for the merchant, or for a setting, waits as long as it takes: a new token makes it due at once (`hurry`).
     """
     code = getattr(error, "code", "internal")
     wait = float(min(BACKOFF_SECONDS_MAX, 2**leased.attempts))
@@ -195,6 +207,8 @@ def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) ->
         wait = error.wait_seconds
     elif isinstance(error, NeedsMerchant):
         wait = MERCHANT_SECONDS
+    elif isinstance(error, InvalidSetting):
+        wait = OPERATOR_SECONDS
     said = str(error) if isinstance(error, UnwindError) else type(error).__name__
     key = {"shop_id": leased.shop.id, "id": leased.id, "attempts": leased.attempts}
     with engine.begin() as connection:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from models.errors import (
     AccessDenied,
+    InvalidSetting,
     NeedsMerchant,
     Never,
     OutcomeUnknown,
@@ -111,6 +112,11 @@ def test_a_row_whose_worker_died_is_taken_again_and_the_dead_cannot_end_it(
             NeedsMerchant("x.myshopify.com", "not_connected"),
             outbox.MERCHANT_SECONDS,
             id="the merchant is needed",
+        ),
+        pytest.param(
+            InvalidSetting("SHOPIFY_API_SECRET", "is not known to Shopify"),
+            outbox.OPERATOR_SECONDS,
+            id="a setting is wrong",
         ),
         pytest.param(RuntimeError("a fault of ours"), 2, id="a fault of ours"),
     ],
