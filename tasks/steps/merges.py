@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection, text
 
 from models.errors import MergeConflict, Unparseable
@@ -25,8 +24,6 @@ from tasks.steps.load import Moving, ShopRow, World, load_orders, lock_wallets, 
 from tasks.steps.settle import settle
 from tasks.steps.survivors import hold_alone, survivors
 from tasks.steps.timeline import COLUMNS, RESULTS, Item
-
-log = structlog.get_logger()
 
 CUSTOMER = re.compile(r"(?:gid://shopify/Customer/)?([1-9][0-9]{0,18})")
 MERGED = frozenset(["completed"])
@@ -151,7 +148,6 @@ def merge(
     connection.execute(ADD_ALIAS, {**key, "cause": cause, "now": now})
     world = open_world(connection, shop, now)
     moved = _move(world, deleted, survivor, cause)
-    log.info("customers_merged", shop=shop.domain, customer_id=deleted, survivor_id=survivor)
     return f"customer {deleted} merged into {survivor}: {moved}"
 
 

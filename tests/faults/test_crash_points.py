@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple
@@ -18,12 +14,11 @@ from sqlalchemy import Engine, text
 from tasks.steps.drain import drain
 from tests.books import Books, expected, open_books, play, state_of
 from tests.faults.checks import Findings, books_are_right, entries_of, refunds_are_there_once
+from tests.faults.conftest import Die
 from tests.faults.crash_child import LIVES
-from tests.faults.family import ROOT
 from tests.faults.stories import TWELVE_YEARS, Sending, Tale, currency_of, moved, sent
 from tests.oracle.worlds import Delivery, Seeded, World, make_world
 
-Die = Callable[[str, int], Any]
 STEPS = {
     "claimed": "select id, topic, webhook_id, body",
     "the refund's facts kept": "insert into refunds",
@@ -108,32 +103,6 @@ def work_off(engine: Engine, domain: str) -> int:
             return done
 
 
-@pytest.fixture(scope="module")
-def die(database_url: str) -> Iterator[Die]:
-    """Die while draining a shop, at a point; returns where that was. `LIVES`: all the points."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.crash_child", database_url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as child:
-
-        def ask(domain: str, point: int) -> Any:
-            assert child.stdin and child.stdout
-            child.stdin.write(f"{domain} {point}\n")
-            child.stdin.flush()
-            answer = child.stdout.readline()
-            assert answer, "the child that should fork and die has died itself"
-            return json.loads(answer)
-
-        yield ask
-        assert child.stdin
-        child.stdin.close()
-        assert child.wait(10) == 0
-
-
 class Undisturbed(NamedTuple):
     """What the refund comes to when nobody dies, and the points on its way."""
 
@@ -191,8 +160,11 @@ def test_what_was_not_committed_left_no_trace(
 ) -> None:
     crashed = scene(engine, world)
     before = state_of(crashed.books), entries_of(engine, crashed.books.shop_id)
-    last = len(undisturbed.points) - 2
-    assert die(crashed.books.domain, last) == "before the commit"
+    marked = next(
+        n for n, label in enumerate(undisturbed.points) if label.startswith(STEPS["the events marked"])
+    )
+    commit = undisturbed.points.index("before the commit", marked)
+    assert die(crashed.books.domain, commit) == "before the commit"
     assert (state_of(crashed.books), entries_of(engine, crashed.books.shop_id)) == before
 
 
