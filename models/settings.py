@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         le=3650,
         description="Days that the raw body of a processed webhook is kept; then it is erased",
     )
+    auto_refund_after_hours: int = Field(
+        0,
+        ge=0,
+        le=87_600,
+        description="Hours after which a redemption that no order used is given back, its code taken away first. 0: never",
+    )
     max_attempts: int = Field(
         8, ge=1, le=100, description="Tries of one event before it is parked under failed"
     )

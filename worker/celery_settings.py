@@ -17,6 +17,7 @@ from worker.schedule import SCHEDULE
 TASK_MODULES = (  # named one by one: discovery finds nothing here, and says nothing
     "tasks.refunds",
     "tasks.orders",
+    "tasks.reconcile",
     "tasks.events",
     "tasks.codes",
     "tasks.outbox",
@@ -71,6 +72,8 @@ SETTINGS: dict[str, Any] = {
     "task_routes": {
         "outbox.ring": {"queue": SWEEPS},
         "orders.read": {"queue": OUTBOX},
+        "reconcile.ring": {"queue": SWEEPS},
+        "reconcile.*": {"queue": OUTBOX},
         "subscriptions.*": {"queue": OUTBOX},
         "tokens.*": {"queue": OUTBOX},
         "codes.*": {"queue": OUTBOX},

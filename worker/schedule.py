@@ -27,6 +27,7 @@ def hourly(minute: int, task: str) -> dict[str, Any]:
 SCHEDULE = {
     "ring for what was forgotten": every(2.0, "sweeps.ring"),
     "what is to be done outside": every(1.0, "outbox.ring"),
+    "orders to be compared again": every(60.0, "reconcile.ring"),
     "what becomes due": every(5.0, "clock.mature"),
     "tiers that time moves": every(60.0, "clock.tiers"),
     "tokens that must not lapse": daily(3, 11, "tokens.keep_alive"),

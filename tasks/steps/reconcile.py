@@ -70,11 +70,15 @@ STALLED = text("update reconciliations set error = :error where shop_id = :shop_
 END = text(
     "update reconciliations set state = :state, error = :error, finished_at = now() where shop_id = :shop_id and id = :id"
 )
+GIVEN_BACK = text(
+    "update reconciliations set auto_refunded = auto_refunded + :given where shop_id = :shop_id and id = :id"
+)
 WATERMARK = text(
     "update installations i set orders_read_until = greatest(i.orders_read_until, :until),"
     " deep_read_at = case when :kind = 'nightly' then now() else i.deep_read_at end from shops s"
     " where i.shop_id = :shop_id and s.id = i.shop_id and :since <= coalesce(i.orders_read_until, s.installed_at)"
 )
+IDS = text("select id from inbox where shop_domain = :domain and webhook_id = any(:webhook_ids)")
 WAITING = text("select count(*) from inbox where id = any(:ids) and state = 'pending'")
 
 
@@ -257,6 +261,11 @@ def _note(run: Run, statement: Any, **values: object) -> None:
         connection.execute(statement, {"shop_id": run.shop.id, "id": run.id, **values})
 
 
+def note_given_back(run: Run, given: int) -> None:
+    """How many redemptions without an order were given back after the run (R30)."""
+    _note(run, GIVEN_BACK, given=given)
+
+
 # -- reading -----------------------------------------------------------------------------------------
 
 
@@ -416,9 +425,6 @@ def _found(run: Run, finding: Finding) -> None:
         what=finding.what,
         repaired=finding.repaired,
     )
-
-
-IDS = text("select id from inbox where shop_domain = :domain and webhook_id = any(:webhook_ids)")
 
 
 def _ids_of(run: Run, bodies: Sequence[Body]) -> list[int]:

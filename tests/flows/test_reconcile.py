@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from models.errors import NeedsMerchant, ShopifyRefused, ShopifyThrottled, ShopifyUnreachable
+from app.sandbox.records import Discount
+from models.errors import NeedsMerchant, ShopifyRefused, ShopifyThrottled, ShopifyUnreachable, Unparseable
+from tasks.steps.bulk import grouped, reconcile_in_bulk
 from tasks.steps.load import ShopRow
-from tasks.steps.reconcile import OVERLAP, Running, alone
+from tasks.steps.reconcile import OVERLAP, Run, Running, alone
+from tasks.steps.reconcile_due import due, last_night
 from tasks.steps.verify import verify
 from tests.flows.conftest import Door
 from tests.flows.reconciling import NOON, Town, found, found_town
@@ -254,3 +260,109 @@ def test_an_order_deleted_after_it_was_listed_is_passed_over(town: Town) -> None
     town.gateway.run = deleted  # type: ignore[method-assign]
     run = town.reconcile()
     assert run.finished and run.findings == []
+
+
+# -- by a bulk operation -----------------------------------------------------------------------------
+
+
+def in_bulk(town: Town, **more: Any) -> Run:
+    town.later(minutes=1)
+    return reconcile_in_bulk(town.door.engine, town.gateway, town.shop, sleep=lambda seconds: None, **more)
+
+
+def test_in_bulk_the_same_is_found_and_booked(town: Town) -> None:
+    customer = town.customer()
+    kept, refunded, told = (town.sell(customer, discounts=[Discount("Autumn", percent=10)]) for _ in range(3))
+    town.deliver(lost=lambda delivery: delivery.order_id != told.id)
+    town.store.refund(refunded, amount_minor=1000)
+    town.lose()
+    run = in_bulk(town)
+    assert found(run) == [(each.name, "missing", "the order", True) for each in (kept, refunded)]
+    assert (run.orders_read, town.balance(customer)) == (3, 3 * 90 - 10)
+    assert town.gateway.calls.count("order") == 1, "only what was refunded is read by itself"
+    assert in_bulk(town).findings == []
+    assert found(town.reconcile("asked", since=NOON)) == []
+    assert town.installation()["orders_read_until"] is None, "what was asked for left gaps"
+
+
+def test_an_interrupted_import_goes_on_with_its_operation_after_what_was_done(town: Town) -> None:
+    customer = town.customer()
+    for _ in range(25):
+        town.sell(customer)
+    town.lose()
+    lines = town.gateway.download
+
+    def cut(url: str) -> Iterator[bytes]:
+        yield from islice(lines(url), 31)  # an order and its line: fifteen orders, and one without its line
+        raise ShopifyUnreachable("bulk result: away")
+
+    town.gateway.download = cut  # type: ignore[method-assign]
+    with pytest.raises(ShopifyUnreachable):
+        in_bulk(town)
+    (row,) = town.runs()
+    assert (row["state"], row["cursor"], row["repaired"]) == ("running", "10", 10)
+    town.gateway.download = lines  # type: ignore[method-assign]
+    town.gateway.calls.clear()
+    assert in_bulk(town).orders_read == 15
+    assert "bulk_run" not in town.gateway.calls
+    (row,) = town.runs()
+    assert (row["state"], row["orders_read"], row["repaired"]) == ("done", 25, 25)
+    assert town.balance(customer) == 25 * 100
+
+
+def test_an_import_whose_operation_fails_says_so(town: Town) -> None:
+    town.gateway.shopfront.bulk.fail_next = "TIMEOUT"
+    with pytest.raises(ShopifyRefused):
+        in_bulk(town)
+    (row,) = town.runs()
+    assert row["state"] == "failed" and "TIMEOUT" in row["error"]
+    run = in_bulk(town)
+    assert (run.finished, run.orders_read) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([b"{"], id="not JSON"),
+        pytest.param([b'{"__parentId": "gid://shopify/Order/1", "quantity": 1}'], id="a line without its order"),
+        pytest.param([b'{"id": "a"}', b'{"__parentId": "b", "quantity": 1}'], id="a line of another order"),
+    ],
+)  # fmt: skip
+def test_a_bulk_file_out_of_order_is_refused(lines: list[bytes]) -> None:
+    with pytest.raises(Unparseable):
+        list(grouped(lines))
+
+
+# -- what a worker does by the clock -----------------------------------------------------------------
+
+
+def test_every_connected_shop_is_due_now_and_again_a_quarter_of_an_hour_after_its_last_run(
+    town: Town,
+) -> None:
+    engine, domain = town.door.engine, town.door.shop.domain
+
+    def kinds(at: datetime) -> list[str]:
+        return [kind for name, kind in due(engine, now=at) if name == domain]
+
+    now = datetime.now(UTC)
+    assert kinds(now) == [], "not connected: there is no token"
+    with engine.begin() as connection:
+        connection.execute(
+            text("update installations set access_token = 'x' where shop_id = :id"), {"id": town.door.shop.id}
+        )
+    assert kinds(now) == ["recent"]
+    town.reconcile()
+    assert kinds(now + timedelta(minutes=14)) == []
+    assert kinds(now + timedelta(minutes=16)) == ["recent"]
+    assert kinds(now + timedelta(days=1)) == ["recent", "nightly"]
+    with pytest.raises(ShopifyThrottled):
+        broken(town, ShopifyThrottled(60)).reconcile(budget_seconds=5)
+    assert kinds(now) == ["recent"], "it was not finished"
+
+
+def test_shops_have_their_nightly_run_one_after_the_other() -> None:
+    noon = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    times = [last_night(id, noon) for id in range(1, 30)]
+    assert len(set(times)) == len(times)
+    assert all(noon - timedelta(days=1) < at <= noon for at in times)
+    assert last_night(1, noon.replace(hour=0)) == last_night(1, noon) - timedelta(days=1)
