@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,9 +27,11 @@ from models.errors import (
     OutcomeUnknown,
     Refused,
     ShopifyRefused,
+    UnwindError,
 )
 from models.rules.codes import (
     CODE_TAKEN,
+    NO_VALUE,
     AlreadyUsable,
     Benefit,
     Deactivate,
@@ -85,7 +88,7 @@ KEEP_CODE = text(
     " on conflict (shop_id, redemption_id, n) do update set code = excluded.code, code_key = excluded.code_key"
 )
 FORGET_CODE = text(
-    "delete from redemption_codes where shop_id = :shop_id and redemption_id = :id and n = :n and n > 0"
+    "delete from redemption_codes where shop_id = :shop_id and redemption_id = :id and n > 0"
     " and discount_id is null"
 )
 MARK = text(
@@ -203,6 +206,16 @@ class _Job:
         with self.engine.begin() as connection:
             self.unmark(connection)
 
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around a call that was announced: every error but one says that nothing was done."""
+        try:
+            yield
+        except UnwindError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self.was_not_done()
+            raise
+
     def set_code(
         self,
         connection: Connection,
@@ -227,10 +240,16 @@ class _Making(_Job):
             reward = self.reward(connection, redemption)
             benefit = benefit_of(redemption.kind, "0" if reward is None else reward.value)
             if isinstance(benefit, Impossible):
-                self.set_code(connection, "none", benefit.words)
-                return self.finish(connection, f"no code is made: {benefit.words}")
+                return self._none(connection, benefit)
         new = _new(redemption, reward, benefit)
         return self._book(self._made_before(new.code) or self._make(new))
+
+    def _none(self, connection: Connection, why: Impossible) -> str:
+        """A reward that is no discount stays without a code; one whose value makes none has failed (Refused)."""
+        if why.reason == NO_VALUE:
+            raise Refused("no_value", why.words)
+        self.set_code(connection, "none", why.words)
+        return self.finish(connection, f"no code is made: {why.words}")
 
     def _made_before(self, code: str) -> int | None:
         """The id of the discount with this code, which we made. Raises Refused when somebody else did."""
@@ -247,10 +266,10 @@ class _Making(_Job):
         with self.engine.begin() as connection:
             self.mark(connection, {"n": 0})
         try:
-            return discounts.create(self.gateway, self.shop, new)
-        except (ShopifyRefused, AccessDenied) as error:
-            self.was_not_done()
-            if isinstance(error, ShopifyRefused) and discounts.TAKEN in error.codes:
+            with self.sending():
+                return discounts.create(self.gateway, self.shop, new)
+        except ShopifyRefused as error:
+            if discounts.TAKEN in error.codes:
                 return self._taken(new.code)
             raise
 
@@ -433,7 +452,8 @@ class _GivingBack(_Job):
         if not self._intend(sent):
             return None
         try:
-            discounts.update(self.gateway, self.shop, found, asked, known.customer_id)
+            with self.sending():
+                discounts.update(self.gateway, self.shop, found, asked, known.customer_id)
         except (ShopifyRefused, AccessDenied) as error:
             return Impossible(reason=str(error))
         now_is = discounts.by_code(self.gateway, self.shop, code.code)
@@ -451,11 +471,15 @@ class _GivingBack(_Job):
                 return None
             found = discounts.by_code(self.gateway, self.shop, code)
             if found is None:
+                new = self._fresh(fresh, code, n, known)
                 try:
-                    id = discounts.create(self.gateway, self.shop, self._fresh(fresh, code, n, known))
+                    with self.sending():
+                        id = discounts.create(self.gateway, self.shop, new)
                     return _fresh_made(code, n, id, fresh.ends_at)
-                except (ShopifyRefused, AccessDenied) as error:
-                    if not isinstance(error, ShopifyRefused) or discounts.TAKEN not in error.codes:
+                except AccessDenied as error:
+                    return Impossible(reason=str(error))
+                except ShopifyRefused as error:
+                    if discounts.TAKEN not in error.codes:
                         return Impossible(reason=str(error))
                     found = discounts.by_code(self.gateway, self.shop, code)
             if found is not None and self._is_ours(found, n):
@@ -535,8 +559,7 @@ class _GivingBack(_Job):
 
     def _forget(self, connection: Connection) -> None:
         """A fresh code that was never made stands for nothing."""
-        if self.sent is not None and "n" in self.sent:
-            connection.execute(FORGET_CODE, {**self.key, "n": self.sent["n"]})
+        connection.execute(FORGET_CODE, self.key)
 
 
 def create_given_up(connection: Connection, leased: Leased, error: Never) -> None:
