@@ -59,6 +59,8 @@ ASK_DAILY = text(
     " select i.shop_id, :kind, :kind || ':' || current_date, '{}' from installations i join shops s on s.id = i.shop_id"
     " where s.state = 'installed' and i.access_token is not null and not coalesce(i.reason, '') = any(:dead)"
     " and coalesce(i.subscriptions_checked_at, '-infinity') < now() - :hours * interval '1 hour'"
+    " and not exists (select from outbox o where o.shop_id = i.shop_id and o.kind = :kind"
+    "   and o.state in ('pending', 'leased'))"
     " on conflict (shop_id, key) do nothing returning 1"
 )
 
@@ -137,7 +139,8 @@ def _check(engine: Engine, settings: Settings, gateway: Gateway, leased: Leased)
 
 
 def ask_daily(engine: Engine) -> int:
-    """Have every connected shop checked once a day. Safe to run twice, and twice at once: one row a shop and day."""
+    """Have every connected shop checked once a day. Safe to run twice, and twice at once: one row a shop and day, and none
+    while an earlier one waits."""
     values = {"kind": CHECK, "dead": list(installations.TOKEN_DEAD), "hours": CHECK_AFTER_HOURS}
     with engine.begin() as connection:
         return len(connection.execute(ASK_DAILY, values).all())

@@ -315,12 +315,23 @@ def test_the_daily_job_asks_once_a_shop_and_day(fresh_engine: Engine, admin: Adm
     with fresh_engine.begin() as connection:
         installations.forget(connection, gone.id)
         installations.needs_merchant(connection, dead.id, "token_revoked")
-    check(fresh_engine, settings(), admin, other)
-    assert subscriptions.ask_daily(fresh_engine) == 1, "the other was checked just now"
-    assert subscriptions.ask_daily(fresh_engine) == 0
+    assert subscriptions.ask_daily(fresh_engine) == 0, "every shop waits for its first check"
+    for each in (shop, other):
+        check(fresh_engine, settings(), admin, each)
+    assert subscriptions.ask_daily(fresh_engine) == 0, "they were checked just now"
     with fresh_engine.begin() as connection:
-        query = text("select count(*) from outbox where shop_id = :id and state = 'pending'")
-        assert connection.execute(query, {"id": shop.id}).scalar_one() == 2
+        connection.execute(
+            text(
+                "update installations set subscriptions_checked_at = now() - interval '1 day' where shop_id = :id"
+            ),
+            {"id": shop.id},
+        )
+    assert subscriptions.ask_daily(fresh_engine) == 1
+    assert subscriptions.ask_daily(fresh_engine) == 0
+    check(fresh_engine, settings(), admin, shop)
+    with fresh_engine.begin() as connection:
+        query = text("select shop_id from outbox where state = 'pending'")
+        assert connection.execute(query).scalars().all() == [dead.id]
 
 
 some = st.builds(
