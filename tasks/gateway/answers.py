@@ -70,9 +70,7 @@ class Reply:
     status: int
     body: bytes
     retry_after: str | None = None
-    version: str | None = (
-        None  # of the API, as it was served: another than asked for, once that one has ended
-    )
+    version: str | None = None  # of the API that answered: another than asked for, once that one has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Reading:
 def read(reply: Reply, operation: str, *, is_mutation: bool) -> Reading:
     """Understand an answer, whatever it holds: never raises. Status 401 is the caller's to see first."""
     if reply.status == 429:
-        return Reading(THROTTLED, error=ShopifyThrottled(_asked_wait(reply.retry_after)))
+        return _too_many(reply)
     if reply.status in CLOSED:
         return Reading("closed", error=AccessDenied(f"{operation}: {CLOSED[reply.status]} ({reply.status})"))
     if reply.status >= 500 or reply.status in PASSING:
@@ -103,10 +101,11 @@ def read(reply: Reply, operation: str, *, is_mutation: bool) -> Reading:
 
 
 def accepted(data: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """The payload of the mutation `field`. Raises ShopifyRefused when it holds user errors: nothing was done."""
+    """The payload of the mutation `field`. Raises ShopifyRefused when it holds user errors: nothing was done;
+    OutcomeUnknown without a payload, which says nothing at all."""
     payload = data.get(field)
     if not isinstance(payload, dict):
-        raise ShopifyRefused(field, [UserError("NO_PAYLOAD", (), "the answer holds no payload")])
+        raise OutcomeUnknown(f"{field}: an answer without its payload")
     if errors := user_errors(payload):
         raise ShopifyRefused(field, errors)
     return payload
@@ -117,7 +116,9 @@ def user_errors(payload: Mapping[str, Any]) -> list[UserError]:
     found: list[UserError] = []
     for name, errors in payload.items():
         if name.lower().endswith("usererrors") and isinstance(errors, list):
-            found += [_user_error(error) for error in errors if isinstance(error, dict)]
+            found += [
+                _user_error(error) if isinstance(error, dict) else _top_error(error) for error in errors
+            ]
     return found
 
 
@@ -126,6 +127,16 @@ def _user_error(error: Mapping[str, Any]) -> UserError:
     path = tuple(str(part) for part in field) if isinstance(field, list) else ()
     code = error.get("code")
     return UserError(None if code is None else str(code), path, _sentence(error))
+
+
+def _too_many(reply: Reply) -> Reading:
+    """Status 429: wait as long as it says, else as its cost figures say."""
+    try:
+        cost = read_cost(read_object(reply.body))
+    except Unparseable:
+        cost = None
+    wait = _computed_wait(cost) if reply.retry_after is None else _asked_wait(reply.retry_after)
+    return Reading(THROTTLED, error=ShopifyThrottled(wait), cost=cost)
 
 
 def _read_body(status: int, body: dict[str, Any], operation: str, is_mutation: bool) -> Reading:
@@ -210,19 +221,19 @@ def _computed_wait(cost: Cost | None) -> float:
     return min(wait, LONGEST_WAIT_SECONDS) + jitter()
 
 
-def _asked_wait(retry_after: str | None) -> float:
+def _asked_wait(retry_after: str) -> float:
     """`Retry-After` in its two forms, seconds or a date."""
     try:
-        wait = float(retry_after or "")
+        wait = float(retry_after)
     except ValueError:
         wait = _until(retry_after)
     wait = wait if math.isfinite(wait) else USUAL_WAIT_SECONDS
     return min(max(wait, 0.0), LONGEST_WAIT_SECONDS) + jitter()
 
 
-def _until(date: str | None) -> float:
+def _until(date: str) -> float:
     try:
-        return (parsedate_to_datetime(date or "") - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return USUAL_WAIT_SECONDS
 

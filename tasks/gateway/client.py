@@ -88,9 +88,9 @@ class Connections:
         self._base = settings.shopify_base_url
         self._own = (os.getpid(), self._new_session())
 
-    def post_json(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply | Silence:
+    def post_json(self, url: str, body: bytes, headers: Mapping[str, bytes]) -> Reply | Silence:
         """Send a JSON body; what came back, or that nothing did. Never raises for what the network does."""
-        return self._post(url, body, {**headers, "Content-Type": "application/json"})
+        return self._post(url, body, {**headers, "Content-Type": b"application/json"})
 
     def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         """Send a form (OAuth): the status and the JSON object of the answer, `{}` when it is none.
@@ -126,13 +126,13 @@ class Connections:
         """Let the open connections go; the next call opens new ones."""
         self._session().close()
 
-    def _post(self, url: str, body: bytes | dict[str, str], headers: Mapping[str, str]) -> Reply | Silence:
+    def _post(self, url: str, body: bytes | dict[str, str], headers: Mapping[str, bytes]) -> Reply | Silence:
         until = time.monotonic() + self._seconds
         try:
             response = self._session().post(
                 url,
                 data=body,
-                headers={**headers, "Accept": "application/json"},
+                headers={**headers, "Accept": b"application/json"},
                 stream=True,
                 timeout=(self._seconds, self._seconds),
                 allow_redirects=False,
@@ -297,7 +297,7 @@ class Shopify:
         return self._connections.post_json(
             graphql_url(self._settings, call.shop.domain),
             call.body,
-            {"X-Shopify-Access-Token": token.get_secret_value()},
+            {"X-Shopify-Access-Token": token.get_secret_value().encode()},  # whatever was typed can be sent
         )
 
     def _watch_version(self, reply: Reply) -> None:

@@ -15,13 +15,17 @@ from typing import Any, ClassVar
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from models.errors import (
     AccessDenied,
     InvalidSetting,
+    Later,
     NeedsMerchant,
+    Never,
     OutcomeUnknown,
     ShopifyRefused,
     ShopifyThrottled,
@@ -29,7 +33,8 @@ from models.errors import (
 )
 from models.settings import Settings
 from tasks.gateway.addresses import shop_url
-from tasks.gateway.client import Connections, Shopify, accepted
+from tasks.gateway.answers import Reply, accepted, read
+from tasks.gateway.client import Connections, Shopify
 from tasks.runtime import build
 from tasks.steps.load import ShopRow
 
@@ -283,6 +288,28 @@ def test_a_renewed_token_that_is_refused_too_needs_the_merchant(gateway, store, 
     assert (len(store.asked), tokens.asked_anew, tokens.given_up) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("typed", ["shpat_ä€", "shpat_ with spaces"])
+def test_a_token_of_odd_letters_is_refused_and_not_told(gateway, store, tokens, typed):
+    tokens.now = typed
+    store.says(as_json({}, 401))
+    with structlog.testing.capture_logs() as logs, pytest.raises(NeedsMerchant) as raised:
+        query(gateway)
+    assert typed not in repr(logs) + "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("typed", ["shpat_\r\nX-More: 1", "shpat_\0"])
+def test_a_token_that_is_no_header_is_never_told(gateway, store, tokens, typed):
+    tokens.now = typed
+    store.says(as_json({}, 401))
+    with (
+        structlog.testing.capture_logs() as logs,
+        pytest.raises((ShopifyUnreachable, NeedsMerchant)) as raised,
+    ):
+        query(gateway)
+    assert "shpat_" not in repr(logs) + "".join(traceback.format_exception(raised.value))
+    assert all("X-More" not in request.headers for request in store.asked)
+
+
 def test_user_errors_are_answers_until_the_payload_is_wanted(gateway, store):
     error = {"field": ["id"], "message": "Code discount does not exist.", "code": "INVALID"}
     store.says({"data": {"discountCodeDelete": {"deletedCodeDiscountId": None, "userErrors": [error]}}})
@@ -298,9 +325,60 @@ def test_a_payload_without_user_errors_is_accepted(gateway, store):
     assert accepted(mutate(gateway), "discountCodeDelete")["deletedCodeDiscountId"] == "gid://x/1"
 
 
-def test_a_missing_payload_is_a_refusal():
-    with pytest.raises(ShopifyRefused, match="NO_PAYLOAD"):
+def test_an_answer_without_the_payload_says_nothing():
+    with pytest.raises(OutcomeUnknown, match="without its payload"):
         accepted({"discountCodeDelete": None}, "discountCodeDelete")
+
+
+def test_status_429_with_figures_waits_as_they_say(gateway, store, time):
+    store.says(as_json(THROTTLED, 429), FOUND)
+    query(gateway)
+    (waited,) = time.slept
+    assert 2.0 <= waited <= 2.5
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just("THROTTLED")
+)
+WORDS = st.sampled_from(
+    [
+        "data",
+        "errors",
+        "extensions",
+        "code",
+        "message",
+        "path",
+        "field",
+        "userErrors",
+        "cost",
+        "throttleStatus",
+        "requestedQueryCost",
+        "actualQueryCost",
+        "currentlyAvailable",
+        "maximumAvailable",
+        "restoreRate",
+    ]
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(
+    body=st.one_of(st.binary(max_size=20), ANYTHING.map(lambda node: json.dumps(node).encode())),
+    status=st.sampled_from([200, 200, 200, 301, 400, 402, 422, 429, 500]),
+    retry_after=st.none() | st.text(max_size=5),
+    is_mutation=st.booleans(),
+)
+def test_whatever_an_answer_holds_it_is_data_or_one_of_our_errors(body, status, retry_after, is_mutation):
+    reading = read(Reply(status, body, retry_after), "shop", is_mutation=is_mutation)
+    assert (reading.data is None) != (reading.error is None)
+    assert reading.error is None or isinstance(reading.error, (Later, Never))
+    assert not is_mutation or not isinstance(reading.error, ShopifyUnreachable)
+    if isinstance(reading.error, ShopifyThrottled):
+        assert 0 <= reading.error.wait_seconds <= 121
 
 
 @contextmanager
