@@ -16,14 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from app.cli.context import Session, data_option, ended_by_sigterm, in_force, json_option, note
 from app.cli.demo_checks import Outcome, checks_of, deeds_of, effects_of, replayed, untouched
 from app.cli.demo_show import Show, show_for
-from app.cli.demo_story import Story, books, echo, open_shop, redeem, sell, spend, unwind
+from app.cli.demo_story import Story, books, echo, open_shop, redeem, sell, shop_again, spend, unwind
 from app.cli.up import children
+from app.sandbox.access import Application
 from app.sandbox.sender import WELL_BEHAVED, Sender
 from app.sandbox.server import Shopfront, create_sandbox, served
 from app.sandbox.store import Delivery
@@ -59,11 +61,12 @@ def demo(
     """Show the main job: a pretend store, refunds, and what came of them."""
     world = World(domain=new_domain(seed), seed=seed, orders=orders, refunds=refunds)
     show = show_for(as_json=as_json)
+    ours = application(port or free_port())
     with (
         show,
         ended_by_sigterm(),
-        pretend_store(world) as store,
-        demo_session(data, show, port=port, store_url=store.url) as here,
+        pretend_store(world, ours) as store,
+        demo_session(data, show, ours, store_url=store.url) as here,
     ):
         show.say(here.parts.describe())
         return played(here, store, show, data, once=once)
@@ -72,6 +75,11 @@ def demo(
 def new_domain(seed: int) -> str:
     """A shop that no demo had before."""
     return f"demo-{abs(seed) % 10**6}-{time.strftime('%Y%m%d%H%M%S')}-{secrets.token_hex(2)}.myshopify.com"
+
+
+def application(port: int) -> Application:
+    """The app that the pretend store knows: this demo's own, at its own address."""
+    return Application(secrets.token_hex(16), [secrets.token_hex(16)], f"http://{LOOPBACK}:{port}")
 
 
 @dataclass
@@ -90,9 +98,10 @@ class PretendStore:
 
 
 @contextmanager
-def pretend_store(world: World) -> Iterator[PretendStore]:
+def pretend_store(world: World, known: Application) -> Iterator[PretendStore]:
     """The store over HTTP, on a port of its own."""
-    shopfront = Shopfront(world.store, deliver=lambda sent: store.deliver(sent))
+    shopfront = Shopfront(world.store, deliver=lambda sent: store.deliver(sent), application=known)
+    shopfront.subscriptions.plain_http = True
     store = PretendStore(world, shopfront)
     with served(create_sandbox(shopfront), host=LOOPBACK) as url:
         store.url = url
@@ -100,13 +109,15 @@ def pretend_store(world: World) -> Iterator[PretendStore]:
 
 
 @contextmanager
-def demo_session(data: Path, show: Show, *, port: int | None, store_url: str) -> Iterator[Session]:
+def demo_session(data: Path, show: Show, known: Application, *, store_url: str) -> Iterator[Session]:
     """Embedded parts, whatever database and broker the environment names: a demo must not write into those."""
     settings = load_settings(
         None,
         host=LOOPBACK,
-        port=port or free_port(),
-        shopify_api_secret=secrets.token_hex(16),
+        port=urlsplit(known.app_url).port,
+        shopify_api_key=known.key,
+        shopify_api_secret=known.secrets[0],
+        shopify_app_url=known.app_url,
         shopify_base_url=store_url,
     ).model_copy(update={"database_url": None, "redis_url": None})
     show.say("starting the database and the broker")
@@ -136,11 +147,12 @@ def tell(story: Story, show: Show) -> Outcome:
     """From an empty shop to the checks. Raises Refused when the product does not come up, answer or finish."""
     started = time.monotonic()
     open_shop(story)
-    show.say(f"{story.domain} is registered; its pretend store is {story.store_url}/")
+    show.say(f"{story.domain} has installed the app; its pretend store is {story.store_url}/")
     redeem(story, show)
     withheld = sell(story, show)
     spend(story)
     unwind(story, withheld, show)
+    shop_again(story, show)
     standing = books(story)
     echo(story, show)
     echoed = books(story)

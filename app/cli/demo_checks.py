@@ -157,7 +157,14 @@ def _result(order: Order, deed: Deed | None) -> str:
 
 EVENTS = text(
     "select state, count(*) as events, count(distinct webhook_id) as ids from inbox where shop_domain = :domain"
-    " group by state"
+    " and topic <> 'orders/read' group by state"  # those are what we read ourselves, not deliveries
+)
+INSTALLATION = text(
+    "select state, access_token is not null and refresh_token is not null and access_expires_at > now() as ends"
+    " from installations where shop_id = :shop"
+)
+OUTBOX = text(
+    "select state, count(*) as rows, max(error) as error from outbox where shop_id = :shop group by state"
 )
 UNEQUAL_BALANCES = text(
     "select w.customer_id, w.balance, coalesce(l.total, 0) as lots, coalesce(e.total, 0) as entries from wallets w"
@@ -173,7 +180,9 @@ def checks_of(story: Story, deeds: Mapping[int, Deed]) -> list[Check]:
     """Everything but what is checked by doing things again."""
     api = story.api
     orders = {plan.placed.id: api.call("GET", f"/orders/{plan.placed.id}") for plan in story.world.plans}
+    redeemed = {code: api.call("GET", f"/redemptions/{id}") for code, id in story.redemptions.items()}
     return [
+        installed(story),
         deliveries_answered(story),
         *events_processed(story, api),
         refunds_seen(story, deeds),
@@ -182,7 +191,13 @@ def checks_of(story: Story, deeds: Mapping[int, Deed]) -> list[Check]:
             "each refund took and gave back what it should", refund_mismatches(story, deeds), len(deeds)
         ),
         as_expected("each order stands as it should", order_mismatches(story, orders), len(orders)),
-        *wallets_as_expected(story, api, orders),
+        as_expected(
+            "each redemption came back as it should, once",
+            redemption_mismatches(story, redeemed),
+            len(redeemed),
+        ),
+        *wallets_as_expected(story, api, redeemed),
+        *codes_as_expected(story, redeemed),
         recomputed(story),
     ]
 
@@ -263,6 +278,65 @@ def balances_add_up(story: Story) -> Check:
     return as_expected("each balance is the sum of its lots and of its entries", wrong, len(wallets))
 
 
+# -- what was done at the store --------------------------------------------------------------------------------------
+
+
+def installed(story: Story) -> Check:
+    """By the merchant's consent: the store gave tokens, and they end and can be refreshed."""
+    row = next(iter(rows_of(story, INSTALLATION)), None)
+    with story.shopfront.lock:
+        granted = story.shopfront.access.installed and "access_token" in story.shopfront.calls
+    held = granted and row is not None and row.state == "active" and bool(row.ends)
+    detail = f"scopes {', '.join(story.shopfront.access.granted)}" if held else f"the installation is {row}"
+    return Check("the store was connected by its merchant's consent", held, detail)
+
+
+def codes_as_expected(story: Story, redeemed: Mapping[str, Any]) -> Iterator[Check]:
+    yield outside_work_done(story)
+    yield as_expected("every code asked for is at the store", code_mismatches(story), len(redeemed))
+    yield as_expected(
+        "each code given back could be used once more, once, until its end date",
+        again_mismatches(story),
+        len(story.again),
+    )
+    both = (code for code, found in redeemed.items() if found["returned"] and found["restitution"] == "code")
+    yield as_expected("nothing came back both as points and as a code", both, len(redeemed))
+
+
+def outside_work_done(story: Story) -> Check:
+    rows = rows_of(story, OUTBOX)
+    detail = ", ".join(f"{row.rows} {row.state}" for row in rows) or "nothing was asked for"
+    wrong = next((row.error for row in rows if row.state not in ("done", "cancelled")), None)
+    return Check(
+        "everything to be done at the store was done",
+        {row.state for row in rows} <= {"done", "cancelled"},
+        detail if wrong is None else f"{detail}: {wrong}",
+    )
+
+
+def code_mismatches(story: Story) -> Iterator[str]:
+    """The store has each code, and counts the orders that used it."""
+    store = story.world.store
+    for spent in story.world.redemptions:
+        found = store.codes.find(spent.code)
+        if found is None:
+            yield f"{spent.code} is not there"
+            continue
+        orders = {o.id for o in store.orders.values() if spent.code.casefold() in map(str.casefold, o.codes)}
+        if {use.order_id for use in found[1].uses} != orders:
+            yield f"{spent.code} was used on {len(found[1].uses)} orders instead of {len(orders)}"
+
+
+def again_mismatches(story: Story) -> Iterator[str]:
+    for again in story.again:
+        if again.refused is not None:
+            yield f"given back, but {again.refused}"
+        if again.refused_again is None:
+            yield f"{again.code} could be used twice more"
+        if again.ends_at != story.end_dates[again.redemption_id]:
+            yield f"{again.code} ends {again.ends_at} instead of {story.end_dates[again.redemption_id]}"
+
+
 # -- against what the store works out on its own ---------------------------------------------------------------------
 
 
@@ -279,8 +353,7 @@ def refund_mismatches(story: Story, deeds: Mapping[int, Deed]) -> Iterator[str]:
     for plan, expected in expectations(story):
         for id, effect in expected.by_refund.items():
             deed = deeds.get(id, Deed())
-            fallen_back = max(0, deed.returned - effect.returned) if expected.reactivated else 0
-            got, wanted = (deed.reversed, deed.returned - fallen_back), (effect.reversed, effect.returned)
+            got, wanted = (deed.reversed, deed.returned), (effect.reversed, effect.returned)
             if got != wanted:
                 yield f"refund {id} of {plan.placed.name}: reversed, returned {got} instead of {wanted}"
 
@@ -295,7 +368,6 @@ def order_mismatches(story: Story, orders: Mapping[int, Any]) -> Iterator[str]:
             yield f"{order.name}: awards {awards} instead of {wanted}"
         if got["status"] != status_of(order, expected):
             yield f"{order.name}: {got['status']} instead of {status_of(order, expected)}"
-        yield from redemption_mismatches(plan, expected, got["redemptions"])
 
 
 def status_of(order: Order, expected: Expected) -> str:
@@ -305,20 +377,23 @@ def status_of(order: Order, expected: Expected) -> str:
     return "partially_refunded" if order.refunded_minor else "open"
 
 
-def redemption_mismatches(plan: Plan, expected: Expected, got: Sequence[Any]) -> Iterator[str]:
-    """R21: a value comes back once, as points or as a code."""
-    by_code = {redemption["code"].casefold(): redemption for redemption in got}
-    for spent in plan.spent:
-        redemption = by_code.get(spent.code.casefold())
-        if redemption is None:
-            yield f"{plan.placed.name}: {spent.code} is not known to be used"
-            continue
-        once = {0, spent.points} if spent.code in expected.reactivated else {expected.returned[spent.code]}
-        if redemption["returned"] not in once:
-            yield f"{plan.placed.name}: {redemption['returned']} of {spent.code} returned instead of {sorted(once)}"
+def redemption_mismatches(story: Story, redeemed: Mapping[str, Any]) -> Iterator[str]:
+    """R21 and R22: a value comes back once, as points or as a code; a code that may come back does."""
+    used_again = {again.redemption_id for again in story.again}
+    for plan, expected in expectations(story):
+        for spent in plan.spent:
+            found = redeemed[spent.code]
+            back = "code" if spent.code in expected.reactivated else None
+            points = 0 if back else expected.returned[spent.code]
+            if found["order_id"] != str(plan.placed.id) and found["id"] not in used_again:
+                yield f"{plan.placed.name}: {spent.code} is not known to be used"
+            if found["returned"] != points:
+                yield f"{plan.placed.name}: {found['returned']} of {spent.code} returned instead of {points}"
+            if back and found["id"] not in used_again:
+                yield f"{plan.placed.name}: {spent.code} was not given back ({found['reactivation']})"
 
 
-def wallets_as_expected(story: Story, api: Api, orders: Mapping[int, Any]) -> Iterator[Check]:
+def wallets_as_expected(story: Story, api: Api, redeemed: Mapping[str, Any]) -> Iterator[Check]:
     edited = {plan.customer.id for plan in story.world.plans if plan.customer and plan.placed.edits}
     plain = [id for id in story.world.store.customers if id not in edited and _known(story, id)]
     wallets = {id: api.call("GET", f"/customers/{id}") for id in plain}
@@ -326,7 +401,7 @@ def wallets_as_expected(story: Story, api: Api, orders: Mapping[int, Any]) -> It
     wrong = (
         f"customer {id}: {wallets[id]['balance']} instead of {wanted}"
         for id in regular
-        if wallets[id]["balance"] != (wanted := regular_balance(story, id, orders))
+        if wallets[id]["balance"] != (wanted := regular_balance(story, id, redeemed))
     )
     yield as_expected("each balance is what was given, earned, spent and taken back", wrong, len(regular))
     spenders = [id for id in plain if id in story.spendings]
@@ -346,15 +421,14 @@ def _known(story: Story, customer_id: int) -> bool:
     )
 
 
-def regular_balance(story: Story, customer_id: int, orders: Mapping[int, Any]) -> int:
-    """Grants less redemptions, awards less reversals, and what came back of redemptions (as the API says: a code
-    that was to be given back may have become points)."""
+def regular_balance(story: Story, customer_id: int, redeemed: Mapping[str, Any]) -> int:
+    """Grants less redemptions, awards less reversals, and what came back of redemptions (as the API says)."""
     balance = sum(grant.points for grant in story.world.grants if grant.customer_id == customer_id)
     for plan, expected in expectations(story):
         if plan.customer is None or plan.customer.id != customer_id:
             continue
         balance += expected.awarded - expected.reversed - sum(spent.points for spent in plan.spent)
-        balance += sum(redemption["returned"] for redemption in orders[plan.placed.id]["redemptions"])
+        balance += sum(redeemed[spent.code]["returned"] for spent in plan.spent)
     return balance
 
 

@@ -1,4 +1,5 @@
-"""The story that `unwind demo` tells: a program, redemptions, shopping, refunds, and everything once more."""
+"""The story that `unwind demo` tells: an installation, a program, redemptions, shopping, refunds, codes given back and
+used again, and everything once more."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from sqlalchemy import Engine, text
 
 from app.cli.up import healthy
+from app.sandbox.codes import CodeRefused
 from app.sandbox.payloads import Json
 from app.sandbox.sender import WELL_BEHAVED, Habits, Report, Sender
 from app.sandbox.server import Shopfront
@@ -30,6 +33,8 @@ POLL_SECONDS = 0.1
 ECHO_MOST = 400  # deliveries that are sent once more at the end
 WITHHELD_EVERY = 9  # of so many orders one is heard of only after its refunds (R28)
 CALL_SECONDS = 20
+CODES_SECONDS = 90.0  # for codes to be made at the store
+GIVEN_BACK_ENDS = timedelta(days=45)  # the merchant's own end date on codes that may be given back
 
 
 class Stage(Protocol):
@@ -60,6 +65,18 @@ class Api:
         return answer.json()
 
 
+@dataclass(frozen=True)
+class Again:
+    """A code that was given back, and what happened when it was used: refused at once (why), or an order, and then
+    what the store said of a second try, None if it let that happen too."""
+
+    redemption_id: str
+    code: str
+    ends_at: datetime | None
+    refused: str | None
+    refused_again: str | None
+
+
 @dataclass
 class Story:
     """All that it takes, and what was done so far."""
@@ -75,6 +92,9 @@ class Story:
     reports: list[Report] = field(default_factory=list)
     delivered: list[Delivery] = field(default_factory=list)
     spendings: dict[int, int] = field(default_factory=dict)
+    redemptions: dict[str, str] = field(default_factory=dict)  # ids by the code that the program gave
+    end_dates: dict[str, datetime] = field(default_factory=dict)  # what the merchant set, by redemption id
+    again: list[Again] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -97,12 +117,29 @@ class Story:
 
 
 def open_shop(story: Story) -> None:
-    """The shop, a token and a program, as an operator and a merchant would make them, once the receiver is up."""
+    """The merchant installs the app, an operator makes a token for the API, and the program is set up."""
     wait_until(lambda: healthy(story.settings), START_SECONDS, "the receiver did not come up")
+    install(story)
     with story.engine.begin() as connection:
-        story.shop_id = shops.add(connection, story.domain)
+        story.shop_id = shops.get(connection, story.domain).id
         story.token = tokens.create(connection, story.domain, name="demo").text
     story.api.call("PUT", "/program", program())
+
+
+def install(story: Story) -> None:
+    """As a browser does it: to the store's consent page, the button there, and back to the app."""
+    with requests.Session() as browser:
+        consent = browser.get(f"{story.url}/auth", params={"shop": story.domain}, timeout=CALL_SECONDS)
+        refused_unless(consent.ok and urlsplit(consent.url).path.endswith("/authorize"), consent)
+        asked = parse_qsl(urlsplit(consent.url).query)
+        back = browser.post(consent.url.partition("?")[0], data=asked, timeout=CALL_SECONDS)
+        refused_unless(back.ok and urlsplit(back.url).path.startswith("/admin/apps/"), back)
+
+
+def refused_unless(well: bool, answer: requests.Response) -> None:
+    if not well:
+        where = urlsplit(answer.url).path
+        raise Refused("install", f"the installation ended at {where} with {answer.status_code}")
 
 
 def program() -> Json:
@@ -133,18 +170,51 @@ def program() -> Json:
 
 
 def redeem(story: Story, stage: Stage) -> None:
-    """Customers get points and redeem them for the codes that they are going to use."""
+    """Customers get points and redeem them; the codes that they are going to use are made at the store."""
     world, api = story.world, story.api
-    stage.scene("Redeeming rewards", len(world.grants) + len(world.redemptions))
+    wanted = world.redemptions
+    stage.scene("Redeeming rewards", len(world.grants) + len(wanted))
     for grant in world.grants:
         api.call(
             "POST", f"/customers/{grant.customer_id}/grants", {"amount": grant.points, "reason": "Welcome"}
         )
         stage.done(1)
-    for spent in world.redemptions:
-        body = {"customer_id": str(spent.customer_id), "reward": spent.reward, "code": spent.code}
-        api.call("POST", "/redemptions", body)
+    made = {}
+    for spent in wanted:
+        body = {"customer_id": str(spent.customer_id), "reward": spent.reward}
+        made[api.call("POST", "/redemptions", body)["id"]] = spent
         stage.done(1)
+    stage.scene("Codes are made at the store", len(made))
+    for redemption_id, spent in made.items():
+        code = code_made(story, redemption_id)
+        world.coded(spent, code)
+        story.redemptions[code] = redemption_id
+        if spent.reactivates:
+            end_by(story, redemption_id, code)
+        stage.done(1)
+
+
+def code_made(story: Story, redemption_id: str) -> str:
+    """The code, once it can be used. Raises Refused when it cannot be made."""
+    until = time.monotonic() + CODES_SECONDS
+    while True:
+        found = story.api.call("GET", f"/redemptions/{redemption_id}")
+        if found["code_state"] == "active":
+            return str(found["code"])
+        if found["code_state"] != "wanted" or time.monotonic() > until:
+            raise Refused(
+                "code", f"redemption {redemption_id}: {found['code_state']} {found['code_error'] or ''}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def end_by(story: Story, redemption_id: str, code: str) -> None:
+    """The merchant sets an end date on the code in the store's admin."""
+    with story.shopfront.lock:
+        found = story.world.store.codes.find(code)
+        if found is None:
+            raise Refused("code", f"{code} is not at the store")
+        found[0].ends_at = story.end_dates[redemption_id] = next_second() + GIVEN_BACK_ENDS
 
 
 def sell(story: Story, stage: Stage) -> list[Delivery]:
@@ -188,6 +258,32 @@ def unwind(story: Story, withheld: list[Delivery], stage: Stage) -> None:
     story.delivered = [*story.delivered, *sent]
 
 
+def shop_again(story: Story, stage: Stage) -> None:
+    """Each code that was given back is used on one more order, and then tried once more."""
+    found = [story.api.call("GET", f"/redemptions/{id}") for id in story.redemptions.values()]
+    back = [redemption for redemption in found if redemption["reactivation"] == "done"]
+    with story.shopfront.lock:
+        for redemption in back:
+            story.again.append(use_again(story, redemption))
+        sent = story.world.store.take_outbox()
+    deliver(story, stage, "Codes given back are used again", sent, Habits())
+    story.delivered = [*story.delivered, *sent]
+
+
+def use_again(story: Story, redemption: Json) -> Again:
+    store, code = story.world.store, redemption["code"]
+    customer = store.customers[int(redemption["customer_id"])]
+    known = store.codes.find(code)
+    said: list[str | None] = []
+    for _ in range(2):
+        try:
+            story.world.place_again(customer, code)
+            said.append(None)
+        except CodeRefused as refused:
+            said.append(str(refused))
+    return Again(redemption["id"], code, known[0].ends_at if known else None, said[0], said[1])
+
+
 def echo(story: Story, stage: Stage) -> None:
     """Old deliveries once more, in any order and under new ids: they must post nothing."""
     dice = Random(len(story.reports))  # noqa: S311  which ones is no secret
@@ -219,6 +315,7 @@ def deliver(
 BACKLOG = text(
     "select (select count(*) from inbox where shop_domain = :domain and state = 'pending')"
     " + (select count(*) from timeline where shop_id = :shop and not folded and at <= now())"
+    " + (select count(*) from outbox where shop_id = :shop and state in ('pending', 'leased'))"
 )
 
 
@@ -230,7 +327,7 @@ def drained(story: Story) -> None:
             least, since = left, time.monotonic()
         if time.monotonic() - since > STUCK_SECONDS:
             raise Refused(
-                "stuck", f"{left} events are still waiting, and none was processed for {STUCK_SECONDS:g} s"
+                "stuck", f"{left} things are still to be done, and none was done for {STUCK_SECONDS:g} s"
             )
         time.sleep(POLL_SECONDS)
 
