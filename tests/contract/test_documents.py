@@ -127,6 +127,33 @@ def test_a_document_costs_less_than_shopify_runs_at_most(name):
     assert cost_of(node, operation_of(node), {"first": PAGE}) < 1000
 
 
+def test_what_runs_in_bulk_keeps_to_the_rules_of_bulk_operations(admin):
+    """No variables, at most five connections, and none inside a list."""
+    node = parse(document("bulk_orders").text)
+    assert not operation_of(node).variable_definitions
+    connections = [
+        field for _, field, type_name in asked(admin.schema, node) if type_name.endswith("Connection")
+    ]
+    assert 1 <= len(connections) <= 5
+    info = TypeInfo(admin.schema)
+    lists: list[str] = []
+
+    class Lists(Visitor):
+        def enter_field(self, field: FieldNode, *_: object) -> None:
+            of = info.get_type()
+            if str(of).rstrip("!").endswith("]") and field.name.value not in {"edges", "nodes"}:
+                lists.append(field.name.value)
+            assert not (lists and get_named_type(of).name.endswith("Connection")), (
+                f"{lists[-1]}.{field.name.value}"
+            )
+
+        def leave_field(self, field: FieldNode, *_: object) -> None:
+            if lists and lists[-1] == field.name.value:
+                lists.pop()
+
+    visit(node, TypeInfoVisitor(info, Lists()))
+
+
 @pytest.mark.parametrize("name", [name for name in names() if document(name).is_mutation])
 def test_a_mutation_asks_for_everything_that_an_error_says(admin, name):
     """`accepted` sees only errors that were asked for."""

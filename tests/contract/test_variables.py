@@ -22,10 +22,21 @@ from graphql import (
 from graphql.execution.values import get_variable_values
 
 import tasks
-from models.rules.codes import AMOUNT, BASIC, PERCENTAGE, SHIPPING, Benefit, Terms
+from models.rules.codes import (
+    AMOUNT,
+    BASIC,
+    FREE_SHIPPING,
+    PERCENTAGE,
+    SHIPPING,
+    Benefit,
+    DiscountState,
+    PutBackEnd,
+    SetUsageLimit,
+    Terms,
+)
 from tasks.gateway.client import Call, Gateway
 from tasks.gateway.documents import document, names
-from tasks.steps import discounts, subscriptions
+from tasks.steps import discounts, reads, subscriptions
 from tasks.steps.load import ShopRow
 from tests.contract.conftest import AdminSchema
 from tests.contract.test_documents import operation_of
@@ -40,17 +51,20 @@ class Sent(Exception):
 
 
 class Watching:
-    """A gateway that holds what is sent against the schema, then ends the call."""
+    """A gateway that holds what is sent against the schema; it ends the call where it has no answer to give."""
 
-    def __init__(self, admin: AdminSchema) -> None:
-        self.schema = admin.schema
+    def __init__(self, admin: AdminSchema, **answers: dict[str, Any]) -> None:
+        self.schema, self.answers, self.seen = admin.schema, answers, list[str]()
 
     def run(
         self, shop: ShopRow, document_name: str, variables: Mapping[str, Any], *, background: bool = False
     ) -> dict[str, Any]:
         call = Call(shop, document(document_name), variables, background)
         check(self.schema, document_name, json.loads(call.body)["variables"])
-        raise Sent
+        self.seen.append(document_name)
+        if document_name not in self.answers:
+            raise Sent
+        return self.answers[document_name]
 
 
 def check(schema: GraphQLSchema, name: str, variables: dict[str, Any]) -> None:
@@ -109,9 +123,23 @@ def test_a_discount_is_made_with_fields_that_are_there(admin, what):
         discounts.create(Watching(admin), SHOP, new(what))
 
 
+STATE = {kind: DiscountState(id=1, kind=kind, starts_at=NOW) for kind in (BASIC, FREE_SHIPPING)}
+ONE_MORE = SetUsageLimit(usage_limit=2, ends_at=NOW, add_customer=True)
+
 CALLS: dict[str, Callable[[Gateway], object]] = {
     "a discount by its code": lambda gateway: discounts.by_code(gateway, SHOP, "UNWIND-1"),
     "a discount by its id": lambda gateway: discounts.by_id(gateway, SHOP, 1),
+    "a discount with one more use": lambda gateway: discounts.update(
+        gateway, SHOP, STATE[BASIC], ONE_MORE, 9
+    ),
+    "free shipping with one more use": lambda gateway: discounts.update(
+        gateway, SHOP, STATE[FREE_SHIPPING], ONE_MORE, 9
+    ),
+    "a discount with its end put back": lambda gateway: discounts.update(
+        gateway, SHOP, STATE[BASIC], PutBackEnd(ends_at=None), 9
+    ),
+    "the scopes granted": lambda gateway: subscriptions.granted_scopes(gateway, SHOP),
+    "an order read": lambda gateway: reads.fetch(gateway, SHOP, 1),
     "a discount taken away": lambda gateway: discounts.delete(gateway, SHOP, 1),
     "a discount ended": lambda gateway: discounts.deactivate(gateway, SHOP, 1),
     "the subscriptions listed": lambda gateway: list(subscriptions.listed(gateway, SHOP)),
@@ -122,6 +150,33 @@ CALLS: dict[str, Callable[[Gateway], object]] = {
 def test_what_is_asked_fits_its_document(admin, call):
     with pytest.raises(Sent):
         call(Watching(admin))
+
+
+WRONG = {
+    "id": "gid://shopify/WebhookSubscription/1",
+    "topic": "ORDERS_CREATE",
+    "uri": "https://here.example/webhooks",
+    "format": "XML",
+    "filter": "",
+    "includeFields": [],
+    "metafieldNamespaces": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "sent"),
+    [
+        pytest.param([], "webhook_subscription_create", id="made"),
+        pytest.param([WRONG], "webhook_subscription_update", id="set right"),
+        pytest.param([WRONG, {**WRONG, "format": "JSON"}], "webhook_subscription_delete", id="taken away"),
+    ],
+)
+def test_a_subscription_is_repaired_with_fields_that_are_there(admin, found, sent):
+    page = {"nodes": found, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+    gateway = Watching(admin, webhook_subscriptions={"webhookSubscriptions": page})
+    with pytest.raises(Sent):
+        subscriptions.repair(gateway, SHOP, WRONG["uri"], ["orders/create"])
+    assert gateway.seen[-1] == sent
 
 
 @pytest.mark.parametrize(
