@@ -19,6 +19,7 @@ from werkzeug.wsgi import get_content_length
 from app.inbox import Delivery, Writer
 from app.signature import is_signed
 from models.errors import DatabaseBusy
+from tasks.steps.parse import READ_TOPIC
 from worker.topics import label_of
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ PATH = "/webhooks"
 HEADER_FAMILIES = ("HTTP_X_SHOPIFY_", "HTTP_SHOPIFY_")
 LONGEST_TEXT = 255  # characters of a header that are kept
 LONGEST_ID = 128  # a webhook id is a UUID; what is longer is none, and cut ones could be taken for each other
+READ_ID = "read:"  # how the ids of what we read ourselves begin (tasks/steps/reads.py)
 RETRY_AFTER_SECONDS = 10
 ODD = re.compile(r"[^\x20-\x7e]+")  # nothing that Shopify says of itself is outside printable ASCII
 
@@ -124,8 +126,8 @@ def refuse(answer: Answer) -> Answer:
 def delivery_of(environ: Mapping[str, str], body: bytes) -> Delivery:
     return Delivery(
         shop_domain=clean(header(environ, "SHOP_DOMAIN")).lower(),
-        topic=clean(header(environ, "TOPIC")).lower(),
-        webhook_id=id_of(header(environ, "WEBHOOK_ID")),
+        topic=topic_of(header(environ, "TOPIC")),
+        webhook_id=webhook_id_of(header(environ, "WEBHOOK_ID")),
         event_id=id_of(header(environ, "EVENT_ID")),
         triggered_at=clean(header(environ, "TRIGGERED_AT")) or None,
         api_version=clean(header(environ, "API_VERSION")) or None,
@@ -140,6 +142,18 @@ def header(environ: Mapping[str, str], name: str) -> str | None:
         if value:
             return value
     return None
+
+
+def topic_of(value: str | None) -> str:
+    """The topic, but never one of those under which we keep what we read ourselves: headers are not signed."""
+    topic = clean(value).lower()
+    return f"{topic}, but delivered" if topic == READ_TOPIC else topic
+
+
+def webhook_id_of(value: str | None) -> str | None:
+    """The id, None for one of those under which we keep what we read ourselves: it could take their place."""
+    id = id_of(value)
+    return None if id is not None and id.startswith(READ_ID) else id
 
 
 def clean(value: str | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Task
@@ -104,9 +104,17 @@ AGAIN: dict[str, Any] = {  # the world may change within seconds; what is still 
 def process_shop(task: Task[Any, Any], shop: str) -> str:
     """What every `*.process` task does, with this process's runtime."""
     here = runtime()
+    take = partial(
+        drain,
+        here.engine,
+        shop,
+        limit=LIMIT,
+        max_attempts=here.settings.max_attempts,
+        ids_are_global=here.settings.shopify_base_url is None,
+    )
     return process(
         shop,
-        take=lambda: drain(here.engine, shop, limit=LIMIT, max_attempts=here.settings.max_attempts),
+        take=take,
         broker=here.broker,
         ring_again=lambda: task.apply_async(kwargs={"shop": shop}),
     )

@@ -20,6 +20,7 @@ from models.errors import (
     BodyErased,
     MissingWebhookId,
     Never,
+    OrderOfAnotherShop,
     UnknownShop,
     UnknownTopic,
     Unparseable,
@@ -28,8 +29,9 @@ from models.rules.facts import Fact
 from tasks.steps import sql
 from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED, Act, of_unknown_shop
 from tasks.steps.event import Event
+from tasks.steps.foreign import of_another_shop
 from tasks.steps.load import ShopRow, World, open_world
-from tasks.steps.parse import FACT_TOPICS, order_ids, parse
+from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, order_ids, parse
 from tasks.steps.parse.body import read_object
 from tasks.steps.settle import Settled, Told, settle
 from tasks.steps.shops import any_state, find
@@ -98,8 +100,12 @@ def drain(
     limit: int = BATCH,
     max_attempts: int = ATTEMPTS_MAX,
     now: datetime | None = None,
+    ids_are_global: bool = False,
 ) -> Drained:
     """Work up to `limit` pending events of a shop, in order of arrival.
+
+    ids_are_global: order ids are Shopify's, so one that another shop has is not this shop's as well (tests have small
+    ones, a pretend store its own).
 
     Safe to run twice, and twice at once: rows are claimed with SKIP LOCKED and leave `pending` in the transaction
     that books them; what stands already is not posted again. Errors of the database itself are raised: nothing
@@ -115,6 +121,8 @@ def drain(
             for work in works:
                 _read(work, shop, domain, max_attempts)
             if shop is not None:
+                if ids_are_global:
+                    _refuse_foreign(connection, shop, works)
                 _settle(connection, shop, [work for work in works if work.facts], now)
             _mark(connection, works, max_attempts, now)
         for id in sorted({*ids} - {work.row.id for work in works}):
@@ -160,6 +168,16 @@ def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> N
         work.error = error
     except (ValueError, RecursionError, MemoryError) as error:
         work.error = Unparseable("body", type(error).__name__)
+
+
+def _refuse_foreign(connection: Connection, shop: ShopRow, works: Sequence[Work]) -> None:
+    """Park what tells of another shop's orders. What we read at Shopify ourselves is this shop's: its token says so."""
+    told = [work for work in works if work.row.topic != READ_TOPIC]
+    foreign = of_another_shop(connection, shop, [id for work in told for id in order_ids(work.facts)])
+    for work in told if foreign else []:
+        found = sorted(foreign.intersection(order_ids(work.facts)))
+        if found:
+            work.error, work.facts = OrderOfAnotherShop(found[0]), ()
 
 
 def _refuse(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> None:
