@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -40,6 +43,7 @@ from tasks.steps.load import ShopRow
 
 SHOP = ShopRow(7, "gateway-tests.myshopify.com", "EUR")
 TOKEN, NEWER = "shpat_0ld-t0ken-of-the-tests", "shpat_n3wer-t0ken-of-the-tests"
+FORKS = Path(__file__).with_name("fork_child.py")
 PATH = "/admin/api/2026-10/graphql.json"
 QUERY, MUTATION = "shop", "discount_delete"
 FOUND = {"data": {"shop": {"currencyCode": "EUR"}}}
@@ -502,22 +506,35 @@ class KeepsConnections(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_threads_share_the_open_connections(tokens, time):
+@pytest.fixture
+def keeper() -> Iterator[tuple[str, list[int]]]:
+    """The address of a store that keeps connections open, and the ports that it was asked from."""
+    KeepsConnections.ports.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), KeepsConnections)
+    server.daemon_threads = True
     serving = threading.Thread(target=server.serve_forever, args=(0.02,))
     serving.start()
-    gateway = made(f"http://127.0.0.1:{server.server_address[1]}", tokens, time)
-    try:
-        for _ in range(3):
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda _: query(gateway), range(20)))
-    finally:
-        gateway.close()
-        server.shutdown()
-        serving.join()
-        server.server_close()
-    assert len(KeepsConnections.ports) == 60
-    assert len(set(KeepsConnections.ports)) <= 2
+    yield f"http://127.0.0.1:{server.server_address[1]}", KeepsConnections.ports
+    server.shutdown()
+    serving.join()
+    server.server_close()
+
+
+def test_threads_share_the_open_connections(keeper, tokens, time):
+    base, ports = keeper
+    gateway = made(base, tokens, time)
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: query(gateway), range(20)))
+    gateway.close()
+    assert len(ports) == 60
+    assert len(set(ports)) <= 2
+
+
+def test_a_forked_process_opens_connections_of_its_own(keeper):
+    base, ports = keeper
+    subprocess.run([sys.executable, str(FORKS), base], check=True, timeout=60)
+    assert sorted(ports.count(port) for port in set(ports)) == [1, 3]
 
 
 def test_nothing_of_one_shop_is_kept_for_the_next(gateway, store, tmp_path, monkeypatch):
