@@ -28,7 +28,14 @@ from app.install_state import COOKIE, SECONDS, States
 from app.pages import PageError, error_page, page, with_headers
 from app.query_signature import Pairs, is_signed_query, pairs_of, repeated
 from app.session_tokens import RETRY_HEADER, NotASessionToken, verify
-from models.errors import BrokerUnreachable, DatabaseBusy, InvalidSetting, Later, ShopifyRefused
+from models.errors import (
+    BrokerUnreachable,
+    DatabaseBusy,
+    InvalidSetting,
+    Later,
+    ShopifyRefused,
+    UnwindError,
+)
 from models.settings import Settings
 from tasks.gateway.addresses import shop_url
 from tasks.gateway.oauth import Grant, PostForm, exchange_code, exchange_session_token
@@ -141,8 +148,7 @@ class Door:
             log.error("install_failed", path=request.path, exc_info=error)
             known = PageError("unexpected")
         else:
-            cause = getattr(error, "code", type(error).__name__)
-            log.warning("install_refused", path=request.path, page=known.code, cause=cause)
+            log.warning("install_refused", path=request.path, page=known.code, cause=cause_of(error))
         domain = g.get("domain")
         again = self._address("/auth", shop=domain) if domain else None
         response = error_page(self._settings, known, domain, again)
@@ -314,6 +320,11 @@ def bearer() -> str | None:
 
 def found(address: str) -> Response:
     return Response(status=302, headers={"Location": address})
+
+
+def cause_of(error: Exception) -> str:
+    """For the log. Our own errors speak plainly and hold nothing of what was sent; of foreign ones only the name."""
+    return str(error) if isinstance(error, UnwindError | PageError) else type(error).__name__
 
 
 def page_of(error: Exception) -> PageError | None:

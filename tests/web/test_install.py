@@ -394,9 +394,10 @@ def test_an_answer_without_tokens_installs_nothing(merchant, tokens, engine) -> 
     assert held(engine, merchant.domain) is None
 
 
-def test_secrets_that_shopify_does_not_know_are_the_operators_to_set_right(merchant, tokens) -> None:
+def test_secrets_that_shopify_does_not_know_are_the_operators_to_set_right(merchant, tokens, capfd) -> None:
     tokens.status, tokens.answer = 401, {"error": "invalid_client"}
     assert is_page(merchant.finish(), "not_set_up")
+    assert "SHOPIFY_API_SECRET: is not known to Shopify" in capfd.readouterr().out
 
 
 def test_without_redis_nobody_can_say_whether_a_state_was_used(new_merchant, tokens) -> None:
