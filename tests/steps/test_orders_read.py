@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from app.sandbox.payloads import body_of, order_payload, transaction_payload
-from app.sandbox.records import Order
+from app.sandbox.records import Order, Presentment, Product
 from app.sandbox.world import World
 from models.errors import Unparseable
 from models.rules.facts import Fact, Refund, Snapshot, Transaction
@@ -18,7 +20,7 @@ from models.rules.order import OrderFacts
 from tasks.steps.load import ShopRow
 from tasks.steps.parse import READ_TOPIC, parse
 from tasks.steps.parse.graphql import rest_of
-from tasks.steps.reads import fetch
+from tasks.steps.reads import OrderMoves, fetch
 from tests.pretended import PretendGateway
 
 SATURDAY = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -124,3 +126,67 @@ def test_a_reading_that_is_none_is_refused(body: bytes, field: str) -> None:
     with pytest.raises(Unparseable) as caught:
         parse(READ_TOPIC, body)
     assert caught.value.field == field
+
+
+# -- long lists --------------------------------------------------------------------------------------
+
+
+def long_order(world: World, lines: int) -> Order:
+    store = world.store
+    basket = [(Product(store.new_id(), "Mug", "MUG-1", 1000 + n), 1) for n in range(lines)]
+    order = store.place(customer=None, basket=basket, presentment=Presentment("USD", Fraction(1)))
+    store.pay(order)
+    return order
+
+
+def test_an_order_and_a_refund_with_more_lines_than_a_page_are_read_to_their_end() -> None:
+    world = lived(5)
+    order = long_order(world, 130)
+    world.store.refund(order, units=[(item, 1) for item in order.items[:71]])
+    gateway = PretendGateway(world.store)
+    read, told = told_by_reading(gateway, order), told_by_webhooks(order)
+    assert without_shop_amounts(read) == without_shop_amounts(told)
+    assert gateway.calls == ["order", *["order_rest"] * 3, *["refund_rest"] * 2]
+
+
+class Meddling(PretendGateway):
+    """Before so many of its answers to `order_rest` the order is changed."""
+
+    def __init__(self, world: World, order: Order, times: int) -> None:
+        super().__init__(world.store)
+        self.store, self.order, self.times = world.store, order, times
+
+    def run(self, shop: ShopRow, document_name: str, variables: Any, *, background: bool = False) -> Any:
+        if document_name == "order_rest" and self.times:
+            self.times -= 1
+            self.store.refund(self.order, amount_minor=100)
+        return super().run(shop, document_name, variables, background=background)
+
+
+def test_an_order_that_changes_while_its_pages_are_read_is_read_from_the_start() -> None:
+    world = lived(5)
+    order = long_order(world, 60)
+    gateway = Meddling(world, order, times=2)
+    read = told_by_reading(gateway, order)
+    assert without_shop_amounts(read) == without_shop_amounts(told_by_webhooks(order))
+    assert gateway.calls.count("order") == 3
+
+
+def test_an_order_that_never_stands_still_is_tried_later() -> None:
+    world = lived(5)
+    order = long_order(world, 60)
+    with pytest.raises(OrderMoves):
+        fetch(Meddling(world, order, times=3), SHOP, order.id)
+
+
+def test_an_order_deleted_between_its_pages_is_not_given() -> None:
+    world = lived(5)
+    order = long_order(world, 60)
+
+    class Deleting(PretendGateway):
+        def run(self, shop: ShopRow, document_name: str, variables: Any, *, background: bool = False) -> Any:
+            if document_name == "order_rest":
+                world.store.orders.pop(order.id)
+            return super().run(shop, document_name, variables, background=background)
+
+    assert fetch(Deleting(world.store), SHOP, order.id) is None
