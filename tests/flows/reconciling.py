@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.sandbox.records import Customer, Discount, Order, Presentment, Product
+from app.sandbox.records import Customer, Order, Presentment, Product
 from app.sandbox.store import Delivery, Store
 from tasks.steps.load import ShopRow
 from tasks.steps.reconcile import Run, reconcile
@@ -109,4 +109,22 @@ def found_town(door: Door, *, installed_at: datetime = NOON - timedelta(days=1),
     return town
 
 
-__all__ = ["NOON", "Discount", "Town", "found", "found_town"]
+class Broken:
+    """A gateway whose answers are taken over by errors, one after the other, before the true one answers."""
+
+    def __init__(self, town: Town, *errors: Exception) -> None:
+        self.town, self.errors = town, list(errors)
+
+    def run(
+        self, shop: ShopRow, document_name: str, variables: Any, *, background: bool = False
+    ) -> dict[str, Any]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.town.gateway.run(shop, document_name, variables, background=background)
+
+
+def broken(town: Town, *errors: Exception) -> Town:
+    return Town(town.door, town.store, Broken(town, *errors), town.now)  # type: ignore[arg-type]
+
+
+__all__ = ["NOON", "Town", "broken", "found", "found_town"]

@@ -18,7 +18,7 @@ from tasks.steps.reconcile import OVERLAP, Run, Running, alone
 from tasks.steps.reconcile_due import due, last_night
 from tasks.steps.verify import verify
 from tests.flows.conftest import Door
-from tests.flows.reconciling import NOON, Town, found, found_town
+from tests.flows.reconciling import NOON, Town, broken, found, found_town
 
 
 @pytest.fixture
@@ -176,24 +176,6 @@ def test_a_run_whose_time_is_up_goes_on_where_it_stopped(town: Town) -> None:
     assert (row["state"], row["missing"], row["repaired"]) == ("done", 25, 25)
     assert town.balance(customer) == 100 * len(orders)
     assert found(town.reconcile("asked", since=NOON)) == []
-
-
-class Broken:
-    """A gateway whose answers are taken over by errors, one after the other, before the true one answers."""
-
-    def __init__(self, town: Town, *errors: Exception) -> None:
-        self.town, self.errors = town, list(errors)
-
-    def run(
-        self, shop: ShopRow, document_name: str, variables: Any, *, background: bool = False
-    ) -> dict[str, Any]:
-        if self.errors:
-            raise self.errors.pop(0)
-        return self.town.gateway.run(shop, document_name, variables, background=background)
-
-
-def broken(town: Town, *errors: Exception) -> Town:
-    return Town(town.door, town.store, Broken(town, *errors), town.now)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
