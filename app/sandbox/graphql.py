@@ -5,9 +5,7 @@ An answer has Shopify's layers: HTTP status, `errors`, `userErrors` in the paylo
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from flask import Blueprint, current_app, jsonify, request
@@ -15,10 +13,8 @@ from flask.typing import ResponseReturnValue
 from graphql import (
     DocumentNode,
     GraphQLError,
-    GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
-    build_schema,
     execute_sync,
     get_operation_ast,
     parse,
@@ -29,7 +25,8 @@ from app.sandbox.access import Held
 from app.sandbox.admin_discounts import Discounts
 from app.sandbox.admin_orders import Orders, customer, denied
 from app.sandbox.faults import before, hang_up
-from app.sandbox.limits import cost_of
+from app.sandbox.limits import MOST_OF_ONE_CALL, cost_of
+from app.sandbox.schema import schema
 from app.sandbox.shopfront import Shopfront, address, current
 from app.sandbox.shown import UNPAGED, Node, connection, gid, id_of
 
@@ -57,12 +54,6 @@ SCOPES = {
 
 Resolver = Callable[..., Any]
 graphql = Blueprint("graphql", __name__)
-
-
-@functools.cache
-def schema() -> GraphQLSchema:
-    text = resources.files("app.sandbox").joinpath("admin.graphql").read_text()
-    return build_schema(text)
 
 
 @graphql.post("/admin/api/<version>/graphql.json")
@@ -137,6 +128,8 @@ class Call:
     ) -> tuple[Node, int]:
         shopfront, bucket = self.shopfront, self.shopfront.bucket
         cost = cost_of(document, operation, variables)
+        if cost > MOST_OF_ONE_CALL:
+            return {"errors": [_too_dear(cost)]}, 200
         until = shopfront.faults.throttled_until
         if (until is not None and shopfront.now() < until) or not bucket.pay(cost):
             if shopfront.faults.throttled_status == 429:
@@ -146,7 +139,9 @@ class Call:
                 shown["throttleStatus"]["currentlyAvailable"] = 0
             return {"data": None, "errors": [THROTTLED], "extensions": {"cost": shown}}, 200
         body = self._executed(document, operation, variables)
-        return {**body, "extensions": {"cost": bucket.shown(requested=cost, actual=cost)}}, 200
+        actual = cost_of(document, operation, variables, body.get("data") or {})
+        bucket.give_back(max(0, cost - actual))
+        return {**body, "extensions": {"cost": bucket.shown(requested=cost, actual=actual)}}, 200
 
     def _executed(
         self,
@@ -334,6 +329,13 @@ class Call:
         result = self._executed(document, operation, {}, unpaged=True)
         data: dict[str, Any] = result["data"]
         return data
+
+
+def _too_dear(cost: int) -> Node:
+    return {
+        "message": f"Query cost is {cost}, which exceeds the single query max cost limit ({MOST_OF_ONE_CALL}).",
+        "extensions": {"code": "MAX_COST_EXCEEDED", "cost": cost, "maxCost": MOST_OF_ONE_CALL},
+    }
 
 
 def _undefined(error: GraphQLError) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ world.grants, world.redemptions          to make at the loyalty program before a
 world.place(start) -> [Delivery, ...]    the shopping
 world.spendings()                        what some customers spend of what they have just earned
 world.unwind(start) -> [Delivery, ...]   the refunds, cancellations, voids and edits
-world.place_again(customer, code)        one more order, with a code that was given back
+world.place_again(customer, code)        one more order, with codes or without
 """
 
 from __future__ import annotations
@@ -203,15 +203,15 @@ class World:
             big_id=index % 7 == 0,
         )
 
-    def place_again(self, customer: Customer, code: str) -> Order:
-        """The customer shops once more, with a code that was given back. Raises CodeRefused."""
+    def place_again(self, customer: Customer, *codes: str, scenario: str) -> Order:
+        """The customer shops once more, and pays. Raises CodeRefused."""
         product = next(iter(self.store.products.values()))
         order = self.store.place(
             customer=customer,
             basket=[(product, 2)],
-            discounts=[Discount(title=code, code=code)],
+            discounts=[Discount(title=code, code=code) for code in codes],
             presentment=Presentment(CURRENCY, Fraction(1)),
-            scenario="with a code given back",
+            scenario=scenario,
         )
         self.store.pay(order)
         self.plans.append(Plan(KEPT, 0, customer, spends_earnings=False, test=False, order=order))

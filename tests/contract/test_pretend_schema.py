@@ -22,7 +22,8 @@ from graphql import (
 )
 from graphql.utilities.print_schema import print_input_value
 
-from app.sandbox.graphql import SCOPES, schema
+from app.sandbox.graphql import SCOPES
+from app.sandbox.schema import schema
 from tasks.gateway.documents import document, names
 from tests.contract.conftest import AdminSchema
 

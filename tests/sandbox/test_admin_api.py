@@ -171,6 +171,34 @@ def test_every_answer_says_what_it_cost_and_what_is_left(shopify: PretendShopify
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        pytest.param("query { shop { id plan { shopifyPlus } } }", 2, id="objects"),
+        pytest.param(
+            "query { orders(first: 10) { nodes { id totalPriceSet { shopMoney { amount } } } } }", 6, id="ten"
+        ),
+        pytest.param(
+            "query { orders(first: 50) { edges { node { id } } pageInfo { hasNextPage } } }", 9, id="fifty"
+        ),
+        pytest.param(
+            "query { orders(first: 5) { nodes { id refunds { id } lineItems(first: 10) { nodes { id } } } } }",
+            2 + 3 * (1 + 1 + 6),
+            id="pages in a page",
+        ),
+        pytest.param(
+            'mutation { discountCodeDelete(id: "gid://shopify/DiscountCodeNode/1") { userErrors { code } } }',
+            10,
+            id="a mutation",
+        ),
+    ],
+)
+def test_a_call_costs_as_recorded_calls_did(shopify: PretendShopify, query: str, most: int) -> None:
+    cost = call(shopify, query)["extensions"]["cost"]
+    assert cost["requestedQueryCost"] == most
+    assert cost["throttleStatus"]["currentlyAvailable"] == 2000 - cost["actualQueryCost"]
+
+
 def test_an_empty_bucket_refuses_under_200_and_fills_with_time(shopify: PretendShopify) -> None:
     token = shopify.token_for()
     shopify.front().bucket.drain()
