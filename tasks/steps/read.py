@@ -18,6 +18,7 @@ from models.rules.program import Program
 from models.rules.tiers import window_start
 from tasks.steps import sql
 from tasks.steps.programs import programs_of
+from tasks.steps.survivors import survivor
 
 WALLET = text(
     "select w.*, s.currency from wallets w join shops s on s.id = w.shop_id where shop_id = :shop_id and customer_id = :id"
@@ -64,7 +65,8 @@ def points(units: int, program: Program) -> int | Decimal:
 def customer(
     connection: Connection, shop_id: int, customer_id: int, *, now: datetime | None = None
 ) -> dict[str, Any]:
-    """A customer's wallet as `GET /customers/{id}` shows it. Raises NotFound."""
+    """A customer's wallet as `GET /customers/{id}` shows it; a merged customer's is his survivor's (R33). Raises NotFound."""
+    customer_id = survivor(connection, shop_id, customer_id)
     row = connection.execute(WALLET, {"shop_id": shop_id, "id": customer_id}).one_or_none()
     if row is None:
         raise NotFound("customer", customer_id)
