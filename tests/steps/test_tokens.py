@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from tests.steps.token_server import OLD_SECRET, SECRET, TokenServer, key, post_
 
 CHILD = Path(__file__).with_name("token_child.py")
 ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 25.0  # less than a statement may take
 
 
 class Installed(NamedTuple):
@@ -243,15 +245,28 @@ def test_a_token_that_does_not_expire_is_used_for_ever(engine: Engine, server: T
 def test_many_threads_that_need_a_token_make_one_refresh(installed: Installed, server: TokenServer):
     installed.ends_in(-1)
     server.held.clear()
-    others = [StoredTokens(installed.engine, installed.settings, post_form) for _ in range(6)]
+    ours = installed.engine, installed.settings, post_form
+    others = [StoredTokens(*ours, lock_wait_seconds=60) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(tokens.token, installed.shop) for tokens in others]
-        assert server.arrived.acquire(timeout=10) and server.arrived.acquire(
-            timeout=10
-        )  # the install, the refresh
+        until_waiting(installed.engine, 5)  # and one is at the server, which holds its answer back
         server.held.set()
-        got = {each.result(20) for each in asked}
+        got = {each.result(60) for each in asked}
     assert len(got) == 1 and server.refreshes[installed.shop.domain] == 1
+
+
+def until_waiting(engine: Engine, count: int) -> None:
+    """So many connections of this database wait for a lock."""
+    query = text(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        with engine.begin() as connection:
+            if connection.execute(query).scalar_one() >= count:
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody waits")
 
 
 def child(installed: Installed, database_url: str, *hang: str) -> subprocess.Popen[str]:
@@ -272,7 +287,10 @@ def test_many_processes_that_need_a_token_make_one_refresh(
     installed: Installed, server: TokenServer, database_url: str
 ):
     installed.ends_in(-1)
+    server.held.clear()
     children = [child(installed, database_url) for _ in range(3)]
+    until_waiting(installed.engine, 2)
+    server.held.set()
     said = [each.communicate(timeout=60)[0].split() for each in children]
     assert len({words[-1] for words in said}) == 1
     assert server.refreshes[installed.shop.domain] == 1
@@ -328,10 +346,11 @@ def test_trouble_at_shopify_is_tried_again_and_a_token_that_still_lives_is_used(
 
 def test_nobody_waits_for_anothers_refresh_while_the_token_lives(installed: Installed, server: TokenServer):
     first = installed.tokens.token(installed.shop)
-    installed.ends_in(30)
-    with installed.engine.begin() as connection:  # somebody is at it
-        installations.locked(connection, installed.shop.id)
-        assert installed.tokens.token(installed.shop) == first
+    patient = StoredTokens(installed.engine, installed.settings, post_form, lock_wait_seconds=600)
+    installed.ends_in(50)
+    with ThreadPoolExecutor(1) as pool, installed.engine.begin() as connection:
+        installations.locked(connection, installed.shop.id)  # somebody is at it
+        assert pool.submit(patient.token, installed.shop).result(PATIENCE_SECONDS) == first
     assert installed.tokens.token(installed.shop) != first
 
 

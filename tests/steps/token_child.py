@@ -26,7 +26,7 @@ def main(database_url: str, shop_id: str, domain: str, *hang: str) -> None:
             time.sleep(600)
         return answer
 
-    tokens = StoredTokens(make_engine(database_url), load_settings(), posting)
+    tokens = StoredTokens(make_engine(database_url), load_settings(), posting, lock_wait_seconds=60)
     print(tokens.token(ShopRow(int(shop_id), domain, None)), flush=True)
 
 

@@ -40,7 +40,6 @@ class TokenServer:
     asked: Counter[str] = field(default_factory=Counter)
     troubles: list[tuple[int, Any]] = field(default_factory=list)  # answers to give next, instead
     held: threading.Event = field(default_factory=threading.Event)  # set: answers are given at once
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _refresh: dict[str, list[str]] = field(default_factory=dict)  # by shop: the just-used one, the newest
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -50,12 +49,12 @@ class TokenServer:
             "shopify_api_secret": SECRET,
             "shopify_base_url": self.url + "/{shop}",
             "token_encryption_keys": key("a"),
+            "shopify_timeout_seconds": 60,
         }
         return Settings(**{**given, **changes})
 
     def answer(self, shop: str, fields: Mapping[str, str]) -> tuple[dict[str, Any], int]:
-        self.arrived.release()
-        self.held.wait(20)
+        self.held.wait(60)
         with self._lock:
             self.asked[shop] += 1
             if self.troubles:
@@ -107,7 +106,7 @@ def key(letter: str) -> str:
 def post_form(url: str, fields: Mapping[str, str]) -> tuple[int, Any]:
     """As the gateway's client does it."""
     try:
-        answer = requests.post(url, data=dict(fields), timeout=15)
+        answer = requests.post(url, data=dict(fields), timeout=60)
     except requests.RequestException as error:
         raise ShopifyUnreachable(type(error).__name__) from None
     try:
