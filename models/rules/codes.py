@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U, which are read as others
 CODE_CHARACTERS = 16  # 80 bits: nobody guesses one
 PREFIX_CHARACTERS = 4
 TAG = "unwind"
+LEAST_TIME = timedelta(days=1)  # that a code is given once more; with less nobody could use it
 
 BASIC = "DiscountCodeBasic"
 FREE_SHIPPING = "DiscountCodeFreeShipping"
@@ -249,7 +250,7 @@ def _end(found: DiscountState, known: Known, now: datetime) -> datetime | Imposs
     if original > now:
         return original
     left = original - known.used_at
-    return now + left if left.total_seconds() > 0 else Impossible(reason=ENDED_BEFORE_USE)
+    return now + max(left, LEAST_TIME) if left > timedelta(0) else Impossible(reason=ENDED_BEFORE_USE)
 
 
 def _may_use(found: DiscountState, known: Known) -> bool:

@@ -287,7 +287,8 @@ def pretend(domain: str) -> PretendShopify:
     """A store without a server, for those who call it in this process."""
     clock = Clock()
     sent: list[Any] = []
-    front = Shopfront(new_store(domain, clock), sent.extend, clock=clock)
+    seed = int.from_bytes(domain.encode())  # an order id belongs to one shop
+    front = Shopfront(new_store(domain, clock, seed=seed), sent.extend, clock=clock)
     front.bucket.maximum = 10**9
     return PretendShopify("", Application("key", ["secret"], ""), clock, {domain: front}, sent)
 

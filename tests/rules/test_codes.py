@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -365,8 +365,13 @@ def test_a_discount_is_ours_by_its_mark_or_by_our_record(
     assert is_ours(found, redemption_id=7, n=1, discount_id=discount_id) is ours
 
 
-def test_the_time_that_was_left_is_counted_from_the_use() -> None:
-    used_at = datetime.fromisoformat("2026-03-10T12:00:00+00:00")
-    left = timedelta(hours=1)
-    decision = decide(state(ends_at=used_at + left), known(used_at=used_at), NOW)
-    assert decision == SetUsageLimit(usage_limit=2, ends_at=NOW + left)
+@pytest.mark.parametrize(
+    ("left", "given"),
+    [
+        pytest.param(timedelta(days=3), timedelta(days=3), id="days"),
+        pytest.param(timedelta(minutes=1), timedelta(days=1), id="a minute: a day at least"),
+    ],
+)
+def test_the_time_that_was_left_is_counted_from_the_use(left: timedelta, given: timedelta) -> None:
+    decision = decide(state(ends_at=USED_AT + left), known(), NOW)
+    assert decision == SetUsageLimit(usage_limit=2, ends_at=NOW + given)
