@@ -48,6 +48,7 @@ FRESH_SECONDS = 90  # between Shopify's signing and our reading, either way; its
 AUTHORIZE = "/admin/oauth/authorize"
 BOUNCE = "/session-token-bounce"
 BOUNCED = "bounced"  # in the address that a bounce leads back to, so that it happens once
+KEPT = ("host", "embedded", "locale")  # of the page's address, when it is opened again
 RELOAD = "shopify-reload"  # App Bridge opens this address with a fresh token
 LATEST = 10_000  # deliveries that are looked through for a shop's last one
 LAST_WEBHOOK = text(
@@ -195,12 +196,12 @@ class Door:
         if bearer() is not None:
             g.retry = True
             raise PageError("no_session")
-        if domain is None or request.args.get(BOUNCED) == "1":
+        if domain is None or dict(the_query()).get(BOUNCED) == "1":
             raise PageError("no_session")
         return self._to_bounce(domain)
 
     def _to_bounce(self, domain: str) -> Response:
-        kept = {name: request.args[name] for name in ("host", "embedded", "locale") if name in request.args}
+        kept = {name: value for name, value in the_query() if name in KEPT}
         back = f"{self._base}/?{urlencode({'shop': domain, **kept, BOUNCED: '1'})}"
         return found(self._address(BOUNCE, shop=domain, **kept, **{RELOAD: back}))
 

@@ -13,6 +13,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 import time_machine
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from itsdangerous import URLSafeTimedSerializer
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
@@ -486,3 +489,53 @@ def test_only_links_signed_for_the_callback_open_it_and_only_by_get(merchant) ->
     address = signed("/auth/callback", {"shop": merchant.domain, "timestamp": str(int(time.time()))}, SECRET)
     assert is_page(merchant.get(address), "bad_link")
     assert merchant.client.post("/auth/callback", base_url=APP).status_code == 405
+
+
+odd_values = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from([b"a-store.myshopify.com", b"%00", b"%ff", b"1", b"", b"%0d%0aX: y", b"a.b.c", b"/%5c"]),
+)
+
+
+@hypothesis_settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    path=st.sampled_from(["/", "/auth", "/auth/callback", "/session-token-bounce"]),
+    query=st.dictionaries(
+        st.sampled_from(
+            [
+                "shop",
+                "host",
+                "hmac",
+                "state",
+                "code",
+                "timestamp",
+                "id_token",
+                "embedded",
+                "bounced",
+                "error",
+                "shopify-reload",
+            ]
+        ),
+        odd_values,
+        max_size=8,
+    ),
+    cookie=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=";,"), max_size=40),
+    sent=st.sampled_from([None, "Bearer ", "Bearer x", "Basic x", "\xff"]),
+)
+def test_whatever_is_asked_the_answer_is_a_page_and_no_fault(
+    merchant, tokens, path, query, cookie, sent
+) -> None:
+    merchant.client.set_cookie(COOKIE, cookie, domain="unwind.example", path="/auth")
+    response = merchant.get(
+        path,
+        environ_overrides={
+            "QUERY_STRING": "&".join(f"{name}={value.decode('latin-1')}" for name, value in query.items())
+        },
+        headers={} if sent is None else {"Authorization": sent},
+    )
+    assert response.status_code in {200, 302, 400, 401, 403}, response.get_data(as_text=True)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "frame-ancestors" in response.headers["Content-Security-Policy"]
+    assert "\n" not in response.headers.get("Location", "") and not tokens.asked
