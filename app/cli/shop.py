@@ -117,21 +117,26 @@ def list_(data: Path, as_json: bool) -> None:
         session(data, command="unwind shop list", existing=True) as here,
         here.engine.connect() as connection,
     ):
-        rows = [shown_shop(row._mapping) for row in shops.listing(connection)]
+        unreadable = installations.unreadable(connection, here.settings)
+        rows = [
+            shown_shop(row._mapping, unreadable=row.id in unreadable) for row in shops.listing(connection)
+        ]
     columns = ("domain", "state", "shopify", "currency", "pending", "failed")
     lines = [[row[name] for name in columns] for row in ({**row, "shopify": in_words(row)} for row in rows)]
     emit(rows, as_json=as_json, text=table(columns, lines, empty="no store is registered"))
 
 
-def shown_shop(row: Mapping[Any, Any]) -> dict[str, Any]:
+def shown_shop(row: Mapping[Any, Any], *, unreadable: bool) -> dict[str, Any]:
     """A store as it is listed. `reason`: why it is not connected, or what its merchant has to do."""
     reason = row["reason"]
     if not row["has_token"]:
         reason = "uninstalled" if row["installation"] == "uninstalled" else "not_connected"
+    elif unreadable:
+        reason = "token_unreadable"
     names = ("id", "domain", "state", "currency", "installed_at", "pending", "failed")
     return {
         **{name: row[name] for name in names},
-        "connected": bool(row["has_token"]) and reason not in installations.TOKEN_DEAD,
+        "connected": bool(row["has_token"]) and not unreadable and reason not in installations.TOKEN_DEAD,
         "reason": reason,
         "refresh_token_expires_at": row["refresh_expires_at"],
         "subscriptions_error": row["subscriptions_error"],
@@ -141,6 +146,8 @@ def shown_shop(row: Mapping[Any, Any]) -> dict[str, Any]:
 def in_words(row: Mapping[str, Any]) -> str:
     """What stands between the store and Shopify, for people."""
     reason = (row["reason"] or "connected").replace("_", " ")
+    if row["reason"] == "token_unreadable":
+        return "token unreadable: no key of TOKEN_ENCRYPTION_KEYS decrypts it"
     if row["reason"] not in (None, "not_connected", "uninstalled"):
         reason = f"needs its merchant: {reason}"
     error = row["subscriptions_error"]

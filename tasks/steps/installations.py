@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from models.errors import Unparseable
+from models.errors import Unparseable, UnwindError
 from models.settings import Settings
 from tasks.gateway.oauth import Grant
 from tasks.steps import outbox, shops
@@ -78,6 +78,7 @@ UNINSTALL = text(
     " refresh_token = null, refresh_expires_at = null, uninstalled_at = now()"
     " where shop_id = :shop_id and state <> 'uninstalled'"
 )
+TOKENS = text("select shop_id, access_token from installations where access_token is not null")
 OLD = text(
     "select s.domain from installations i join shops s on s.id = i.shop_id"
     " where s.state = 'installed' and i.state <> 'uninstalled' and i.refresh_token is not null"
@@ -198,6 +199,20 @@ def to_keep_alive(connection: Connection, age: timedelta) -> list[str]:
     """The shops whose refresh token is that old, and those whose last one was refused; what ends first comes first."""
     limits = {"dead": list(TOKEN_DEAD), "days": age.days, "limit": KEPT_ALIVE_AT_ONCE}
     return list(connection.execute(OLD, limits).scalars())
+
+
+def unreadable(connection: Connection, settings: Settings) -> set[int]:
+    """The shops whose access token no key of ours decrypts."""
+    rows = connection.execute(TOKENS).all()
+    return {row.shop_id for row in rows if not _is_readable(settings, row.shop_id, row.access_token)}
+
+
+def _is_readable(settings: Settings, shop_id: int, token: bytes) -> bool:
+    try:
+        Vault(settings.token_keys).open(shop_id, "access", token)
+    except UnwindError:
+        return False
+    return True
 
 
 def reseal(connection: Connection, settings: Settings, shop_id: int) -> bool:

@@ -247,6 +247,16 @@ def test_after_a_rotation_the_old_key_can_go(unwind: Unwind, engine: Engine):
     assert unwind("shop", "rotate-keys", "--json").json["unreadable"] == []
 
 
+def test_a_token_that_no_key_decrypts_is_said_in_the_list(unwind: Unwind, engine: Engine):
+    domain = connect(engine, keys=key("c"))
+    assert (listed(unwind, domain)["connected"], listed(unwind, domain)["reason"]) == (
+        False,
+        "token_unreadable",
+    )
+    assert "TOKEN_ENCRYPTION_KEYS" in unwind("shop", "list").out
+    unwind("shop", "remove", domain)
+
+
 def test_a_rotation_names_the_stores_whose_key_is_gone_and_does_the_others(unwind: Unwind, engine: Engine):
     fine, lost = connect(engine, keys=KEYS), connect(engine, keys=key("c"))
     told = unwind("shop", "rotate-keys", "--json", TOKEN_ENCRYPTION_KEYS=KEYS)
