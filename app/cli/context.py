@@ -104,13 +104,13 @@ def session(
 
 
 @contextmanager
-def only_trouble_logged() -> Iterator[None]:
+def only_trouble_logged(least: int = logging.WARNING) -> Iterator[None]:
     """A command's output is its own: what is logged meanwhile goes beside it, when something is wrong, without locals."""
     before = structlog.get_config()
     console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[structlog.stdlib.add_log_level, console],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

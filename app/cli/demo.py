@@ -7,6 +7,7 @@ its own, so demos can be repeated on the same data.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 import threading
@@ -20,10 +21,18 @@ from urllib.parse import urlsplit
 
 import click
 
-from app.cli.context import Session, data_option, ended_by_sigterm, in_force, json_option, note
+from app.cli.context import (
+    Session,
+    data_option,
+    ended_by_sigterm,
+    in_force,
+    json_option,
+    note,
+    only_trouble_logged,
+)
 from app.cli.demo_checks import Outcome, checks_of, deeds_of, effects_of, replayed, untouched
 from app.cli.demo_show import Show, show_for
-from app.cli.demo_story import Story, books, echo, open_shop, redeem, sell, shop_again, spend, unwind
+from app.cli.demo_story import Story, books, echo, lose, open_shop, redeem, sell, shop_again, spend, unwind
 from app.cli.up import children
 from app.sandbox.access import Application
 from app.sandbox.sender import WELL_BEHAVED, Sender
@@ -65,6 +74,7 @@ def demo(
     with (
         show,
         ended_by_sigterm(),
+        only_trouble_logged(logging.ERROR),  # what a comparison finds is the demo's own doing
         pretend_store(world, ours) as store,
         demo_session(data, show, ours, store_url=store.url) as here,
     ):
@@ -153,6 +163,7 @@ def tell(story: Story, show: Show) -> Outcome:
     spend(story)
     unwind(story, withheld, show)
     shop_again(story, show)
+    lose(story, show)
     standing = books(story)
     echo(story, show)
     echoed = books(story)

@@ -198,6 +198,7 @@ def checks_of(story: Story, deeds: Mapping[int, Deed]) -> list[Check]:
         ),
         *wallets_as_expected(story, api, redeemed),
         *codes_as_expected(story, redeemed),
+        compared(story),
         recomputed(story),
     ]
 
@@ -301,6 +302,22 @@ def codes_as_expected(story: Story, redeemed: Mapping[str, Any]) -> Iterator[Che
     )
     both = (code for code, found in redeemed.items() if found["returned"] and found["restitution"] == "code")
     yield as_expected("nothing came back both as points and as a code", both, len(redeemed))
+
+
+def compared(story: Story) -> Check:
+    """R28: what no webhook told is found by comparison with the store and made good; then there is nothing to find.
+    The worker's own comparison may have been first with some."""
+    first, second = story.comparisons
+    lost, found = {order.id for order in story.lost}, {finding.order_id for finding in first.repaired}
+    held = len(first.findings) == len(first.repaired) and found <= lost and not second.findings
+    detail = f"{len(found)} of {len(lost)} lost orders found and made good, then {len(second.findings)}"
+    detail += f" in {second.orders_read} read whole"
+    wrong = [finding.what for finding in (*first.findings, *second.findings)][:MISMATCHES_SHOWN]
+    return Check(
+        "a comparison with the store found what was lost in the post, and then nothing",
+        held,
+        detail if held else f"{detail}: {'; '.join(wrong)}",
+    )
 
 
 def outside_work_done(story: Story) -> Check:

@@ -3,8 +3,10 @@ used again, and everything once more."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from sqlalchemy import Engine, text
 from app.cli.up import healthy
 from app.sandbox.codes import CodeRefused
 from app.sandbox.payloads import Json
+from app.sandbox.records import Order
 from app.sandbox.sender import WELL_BEHAVED, Habits, Report, Sender
 from app.sandbox.server import Shopfront
 from app.sandbox.store import Delivery
@@ -25,7 +28,9 @@ from app.sandbox.world import POINTS_PER_UNIT, REWARDS, World
 from models.errors import Refused
 from models.rules.money import from_minor
 from models.settings import Settings
+from tasks.runtime import USUAL_BROKER, Runtime, make_broker_client
 from tasks.steps import shops, tokens
+from tasks.steps.reconcile import Run, Running, reconcile
 
 START_SECONDS = 60.0
 STUCK_SECONDS = 60.0  # no event processed for so long: nobody will
@@ -33,6 +38,7 @@ POLL_SECONDS = 0.1
 ECHO_MOST = 400  # deliveries that are sent once more at the end
 WITHHELD_EVERY = 9  # of so many orders one is heard of only after its refunds (R28)
 CALL_SECONDS = 20
+LOST = 2  # orders that are lost in the post
 CODES_SECONDS = 90.0  # for codes to be made at the store
 GIVEN_BACK_ENDS = timedelta(days=45)  # the merchant's own end date on codes that may be given back
 
@@ -95,6 +101,8 @@ class Story:
     redemptions: dict[str, str] = field(default_factory=dict)  # ids by the code that the program gave
     end_dates: dict[str, datetime] = field(default_factory=dict)  # what the merchant set, by redemption id
     again: list[Again] = field(default_factory=list)
+    lost: list[Order] = field(default_factory=list)  # orders of which no webhook ever came
+    comparisons: list[Run] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -277,11 +285,48 @@ def use_again(story: Story, redemption: Json) -> Again:
     said: list[str | None] = []
     for _ in range(2):
         try:
-            story.world.place_again(customer, code)
+            story.world.place_again(customer, code, scenario="with a code given back")
             said.append(None)
         except CodeRefused as refused:
             said.append(str(refused))
     return Again(redemption["id"], code, known[0].ends_at if known else None, said[0], said[1])
+
+
+def lose(story: Story, stage: Stage) -> None:
+    """Nobody is told of some orders and their refunds. The comparison that runs every quarter of an hour finds them;
+    one that reads every order whole has nothing more to find."""
+    customers = list(
+        dict.fromkeys(p.customer for p in story.world.plans if p.customer and p.placed.captured_minor)
+    )
+    stage.scene("Orders lost in the post are found by comparison", LOST)
+    with story.shopfront.lock:
+        for customer in customers[:LOST]:
+            order = story.world.place_again(customer, scenario="lost in the post")
+            story.world.store.refund(order, units=[(order.items[0], 1)])
+            story.lost.append(order)
+        story.world.store.take_outbox()
+    for kind in ("recent", "asked"):
+        story.comparisons.append(compare(story, kind))
+        drained(story)
+    stage.done(LOST)
+
+
+def compare(story: Story, kind: str) -> Run:
+    """`asked` is the same as `unwind reconcile`. Waits for one that is at work."""
+    settings = story.settings
+    broker = make_broker_client(settings.redis_url or USUAL_BROKER)
+    with closing(broker):
+        gateway = Runtime(os.getpid(), settings, story.engine, broker).gateway
+        with story.engine.connect() as connection:
+            shop = shops.get(connection, story.domain)
+        until = time.monotonic() + STUCK_SECONDS
+        while True:
+            try:
+                return reconcile(story.engine, gateway, shop, kind=kind)
+            except Running:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(POLL_SECONDS)
 
 
 def echo(story: Story, stage: Stage) -> None:
