@@ -52,7 +52,7 @@ class Lot(Given):
 class Customer(Given):
     EXAMPLE: ClassVar[dict[str, Any]] = CUSTOMER
 
-    id: Id
+    id: Id = Field(description="Asked for a merged customer: the one he is now (R33)")
     balance: Points = Field(description="Spendable now; the sum of the lots' remainders")
     pending: Points = Field(description="Earned, in its waiting period")
     debt: Points = Field(description="Owed under `carry_debt`; 0 otherwise")

@@ -118,7 +118,7 @@ def _deliveries(
 ) -> list[dict[str, Any]]:
     """The raw deliveries that we still hold, as they came."""
     rows = list(sql.fetch(connection, BODIES, domain=domain, orders=list(orders)))
-    others = [row.id for row in others_naming(connection, domain, [*people, *orders])]
+    others = others_naming(connection, domain, [*people, *orders])
     rows += sql.fetch(connection, BODIES_BY_ID, ids=others)
     return [
         {"id": str(r.id), "topic": r.topic, "received_at": r.received_at, "body": _body(bytes(r.body))}

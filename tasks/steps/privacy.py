@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from models.errors import NotFound, Unparseable
 from tasks.steps import sql
@@ -31,6 +31,9 @@ log = structlog.get_logger()
 
 ERASED = "(erased)"
 BODIES_AT_ONCE = 20_000  # erased by the act itself; the rest of a large shop by the hourly job
+BODIES_A_LOOK = 500  # read at once, to see whom they name
+NEEDLES_MAX = 50  # the database looks for so many numbers itself; for more, reading every body is quicker
+NUMBER = re.compile(rb"[0-9]+")
 DUE_DAYS = 30  # by law and by Shopify's word
 LATE_DAYS = 20  # from then on an open request is called overdue, while there is still time
 
@@ -65,7 +68,9 @@ BODIES_OF_ORDERS = text(
 )
 BODIES_WITHOUT_ORDER = text(
     "select id, body from inbox where shop_domain = :domain and state <> 'pending' and body is not null"
-    " and order_id is null and exists (select from unnest(cast(:needles as bytea[])) n where position(n in body) > 0)"
+    " and order_id is null and id > :after and (:every or"
+    " exists (select from unnest(cast(:needles as bytea[])) n where position(n in body) > 0))"
+    " order by id limit :limit"
 )
 ERASE_BODIES = text("update inbox set body = null where id = any(:ids) and body is not null")
 BODIES_OF_SHOP = text(
@@ -246,17 +251,23 @@ def _erase_bodies(connection: Connection, domain: str, people: Sequence[int], or
     ids = list(orders)
     erased = connection.execute(BODIES_OF_ORDERS, {"domain": domain, "orders": ids}).rowcount
     others = others_naming(connection, domain, [*people, *ids])
-    return erased + connection.execute(ERASE_BODIES, {"ids": [row.id for row in others]}).rowcount
+    return erased + connection.execute(ERASE_BODIES, {"ids": others}).rowcount
 
 
-def others_naming(connection: Connection, domain: str, numbers: Sequence[int]) -> list[Row[Any]]:
+def others_naming(connection: Connection, domain: str, numbers: Sequence[int]) -> list[int]:
     """Processed events that belong to no order and have one of these numbers in their body, whole."""
-    if not numbers:
-        return []
-    needles = [str(number).encode() for number in numbers]
-    whole = re.compile(rb"(?<![0-9])(?:" + b"|".join(needles) + rb")(?![0-9])")
-    found = sql.fetch(connection, BODIES_WITHOUT_ORDER, domain=domain, needles=needles)
-    return [row for row in found if whole.search(bytes(row.body))]
+    needles = {str(number).encode() for number in numbers}
+    key = {"domain": domain, "limit": BODIES_A_LOOK, "every": len(needles) > NEEDLES_MAX}
+    listed: list[bytes] = [] if key["every"] else sorted(needles)
+    found: list[int] = []
+    after = 0
+    while needles:
+        page = sql.fetch(connection, BODIES_WITHOUT_ORDER, **key, needles=listed, after=after)
+        found += [row.id for row in page if not needles.isdisjoint(NUMBER.findall(bytes(row.body)))]
+        if len(page) < BODIES_A_LOOK:
+            break
+        after = page[-1].id
+    return found
 
 
 def _blank_reasons(connection: Connection, shop_id: int, people: Sequence[int] | None) -> int:
