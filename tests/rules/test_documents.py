@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from app.cli import COMMANDS
+from models.rules.codes import IN_WORDS
 from models.settings import Settings
 from tasks.steps.trace import RULE_OF
 
@@ -19,9 +20,16 @@ def test_every_reason_code_is_explained_under_its_rule() -> None:
 
 
 def test_every_reason_code_of_the_rules_can_be_traced() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "models/rules").glob("*.py"))
+    rules = set((ROOT / "models/rules").glob("*.py")) - {ROOT / "models/rules/codes.py"}
+    sources = "".join(path.read_text() for path in rules)
     codes = set(re.findall(r'^([A-Z_]+) = "\1"$', sources, re.M))
     assert codes == set(RULE_OF)
+
+
+def test_every_reason_why_a_code_cannot_be_is_told_in_words() -> None:
+    """They stand on the redemption (`code_error`, `reactivation_error`), not in the trace."""
+    source = (ROOT / "models/rules/codes.py").read_text()
+    assert set(re.findall(r'^([A-Z_]+) = "\1"$', source, re.M)) == set(IN_WORDS)
 
 
 def test_every_command_stands_in_the_readme() -> None:
