@@ -102,6 +102,14 @@ def new_merchant(
         app.extensions["unwind"].close()
 
 
+@pytest.fixture(scope="module")
+def installable(database_url: str, redis_server: str, make_httpserver: HTTPServer) -> Iterator[Flask]:
+    """One application for all of a module's merchants: each has a store and a browser of his own."""
+    app = create_app(settings_for(make_httpserver, database_url=database_url, redis_url=redis_server))
+    yield app
+    app.extensions["unwind"].close()
+
+
 @pytest.fixture
-def merchant(new_merchant: NewMerchant) -> Merchant:
-    return new_merchant()
+def merchant(installable: Flask, tokens: Tokens) -> Merchant:
+    return Merchant(installable, tokens)
