@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.rules.facts import Fact
 from tasks.steps import pins, read, shops, tokens, wallets
 from tasks.steps.endings import end_whole
 from tasks.steps.load import open_world
+from tasks.steps.merges import merge
 from tasks.steps.programs import put
 from tasks.steps.replay import replay
 from tasks.steps.settle import Told, settle
@@ -167,6 +169,28 @@ def test_sources_who_are_one_customer_give_together(door: Door) -> None:
     assert [(s["customer_id"], s["amount"]) for s in shown["sources"]] == [(str(KEPT), 80)]
     with pytest.raises(Refused, match="which is less than"), door.engine.begin() as connection:
         wallets.redeem(connection, door.shop.id, GONE, reward="custom", amount=30, code="one-2")
+
+
+def test_callers_who_give_and_spend_while_a_merge_is_done_lose_nothing(door: Door) -> None:
+    """Whoever looked the customer up before the merge has posted before it; whoever comes later posts to the survivor."""
+    for each in (GONE, KEPT):
+        granted(door, each, 100)
+
+    def call(n: int) -> None:
+        with door.engine.begin() as connection:
+            if n == 20:
+                shop = shops.by_id(connection, door.shop.id)
+                merge(connection, shop, kept=KEPT, deleted=GONE, cause="test", now=datetime.now(UTC))
+            elif n % 2:
+                wallets.grant(connection, door.shop.id, GONE, amount=10, reason="hello")
+            else:
+                wallets.redeem(connection, door.shop.id, GONE, reward="custom", amount=1, code=f"race-{n}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(40)))
+    assert customer(door, GONE)["balance"] == 200 + 20 * 10 - 19
+    left = "select balance from wallets where shop_id = :shop and customer_id = :id"
+    assert rows(door, left, id=GONE) == [(0,)]
 
 
 # -- tiers -------------------------------------------------------------------------------------------
