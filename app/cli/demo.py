@@ -13,9 +13,10 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,6 +49,7 @@ from worker.supervisor import Child, Supervisor
 HELD, BROKEN, INTERRUPTED = 0, 1, 130
 LOOPBACK = "127.0.0.1"
 DEFAULT_SEED = 1
+USAGE_SHOWN_AFTER = timedelta(seconds=3)  # Shopify counts how often a code was used, late
 
 
 @click.command()
@@ -112,6 +114,7 @@ def pretend_store(world: World, known: Application) -> Iterator[PretendStore]:
     """The store over HTTP, on a port of its own."""
     shopfront = Shopfront(world.store, deliver=lambda sent: store.deliver(sent), application=known)
     shopfront.subscriptions.plain_http = True
+    world.store.codes.lag = USAGE_SHOWN_AFTER
     store = PretendStore(world, shopfront)
     with served(create_sandbox(shopfront), host=LOOPBACK) as url:
         store.url = url
@@ -186,7 +189,7 @@ class Director:
     once: bool
     status: int = INTERRUPTED
     over: bool = False
-    called_off: bool = False
+    called_off: Callable[[], bool] = lambda: False
 
     def run(self) -> None:
         try:
@@ -201,7 +204,7 @@ class Director:
 
     def fail(self, error: Exception) -> None:
         """One line for what we know, the whole stack for what we do not; silence when the demo is ending anyway."""
-        if self.called_off:
+        if self.called_off():
             return
         known = isinstance(error, UnwindError)
         self.show.say(f"unwind: {error}" if known else traceback.format_exc())
@@ -222,7 +225,7 @@ def played(here: Session, store: PretendStore, show: Show, data: Path, *, once: 
             supervisor.stop()
 
     supervisor = Supervisor(family(here, data), show.say, tick)
+    director.called_off = lambda: supervisor.stopping
     threading.Thread(target=director.run, name="director", daemon=True).start()
     supervisor.run()
-    director.called_off = True
     return director.status

@@ -179,6 +179,18 @@ def list_discounts() -> ResponseReturnValue:
         return jsonify(discounts=[_discount(shopfront, discount) for discount in known])
 
 
+@control.post("/uninstall")
+def uninstall() -> ResponseReturnValue:
+    """The merchant takes the app out: its tokens are dead before it hears of it."""
+    shopfront = current()
+    with shopfront.act() as store:
+        if not shopfront.access.installed:
+            abort(409, "the app is not installed")
+        shopfront.access.uninstall()
+        store.tell("app/uninstalled", {"id": 1, "myshopify_domain": store.domain, "domain": store.domain})
+        return jsonify(uninstalled=True)
+
+
 def _discount(shopfront: Shopfront, discount: CodeDiscount) -> Json:
     return {
         "id": str(discount.id),

@@ -32,7 +32,10 @@ API_VERSION = "2026-07"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook to deliver. `event_id` is shared by all that one act sends; `webhook_id` is this delivery's own."""
+    """One webhook to deliver. `event_id` is shared by all that one act sends; `webhook_id` is this delivery's own.
+
+    order_id: 0 when it is about something else.
+    """
 
     topic: str
     body: bytes
@@ -125,6 +128,18 @@ class Store:
             gateway=gateway,
             parent_id=parent,
         )
+
+    def tell(self, topic: str, payload: Mapping[str, Any]) -> None:
+        """A webhook about something else than an order: an uninstallation, a merge, a request to erase."""
+        delivery = Delivery(
+            topic=topic,
+            body=body_of(payload),
+            triggered_at=self.clock(),
+            event_id=self.new_uuid(),
+            webhook_id=self.new_uuid(),
+            order_id=0,
+        )
+        self._outbox.append(delivery)
 
     # -- the acts ------------------------------------------------------------------------------------------------
 

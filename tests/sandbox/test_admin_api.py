@@ -440,3 +440,12 @@ def test_somebody_shopping_by_hand_is_told_why_a_code_is_refused(shopify: Preten
     assert "used 1 times, of 1" in refused.json()["error"]["message"]
     [shown] = requests.get(f"{url}/discounts", timeout=5).json()["discounts"]
     assert len(shown["codes"][0]["orders"]) == 1
+
+
+def test_a_merchant_who_takes_the_app_out_ends_its_tokens_and_tells_it(shopify: PretendShopify) -> None:
+    token = shopify.token_for()
+    url = f"{shopify.url}/{shopify.domain}/control/uninstall"
+    assert requests.post(url, timeout=5).status_code == 200
+    assert shopify.graphql(SHOP, token=token).status_code == 401
+    assert [delivery.topic for delivery in shopify.sent] == ["app/uninstalled"]
+    assert requests.post(url, timeout=5).status_code == 409

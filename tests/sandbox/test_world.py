@@ -254,3 +254,27 @@ def test_a_fifth_of_the_money_back_is_a_fifth_of_the_points_rounded_down() -> No
         assert expected.awarded == total * POINTS_PER_UNIT // 100
         assert expected.reversed == expected.awarded * refund.settled_minor // total
         assert set(expected.returned.values()) <= {0}
+
+
+def test_a_code_that_the_program_gave_is_the_one_that_is_used() -> None:
+    world = World(domain="lamps.myshopify.com", seed=7, orders=12, refunds=12)
+    spent = world.redemptions[0]
+    world.coded(spent, "GIVEN-BY-THE-PROGRAM")
+    world.place(SATURDAY)
+    used = {code.upper() for order in world.store.orders.values() for code in order.codes}
+    assert "GIVEN-BY-THE-PROGRAM" in used
+    assert spent.code not in used
+    assert [known.customer_id for known in world.redemptions] == [
+        known.customer_id for known in World(domain="x", seed=7, orders=12, refunds=12).redemptions
+    ]
+
+
+def test_an_order_placed_later_is_a_plan_of_its_own() -> None:
+    world = World(domain="lamps.myshopify.com", seed=7, orders=3, refunds=2)
+    world.place(SATURDAY)
+    customer = next(iter(world.store.customers.values()))
+    order = world.place_again(customer, scenario="once more")
+    assert world.plans[-1].placed is order
+    expected = world.expectation(world.plans[-1])
+    assert expected is not None
+    assert expected.awarded == order.total_minor * POINTS_PER_UNIT // 100
