@@ -45,6 +45,14 @@ select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
   from (select jsonb_array_elements_text(flags) as flag, seen_at from orders where flags <> '[]') flagged
  where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED') group by 1
 """)
+RECONCILED = text("""
+select kind, state, count(*), sum(missing), sum(different), sum(repaired) from reconciliations group by 1, 2 order by 1, 2
+""")
+BEHIND = text("""
+select coalesce(extract(epoch from now() - min(coalesce(i.orders_read_until, i.obtained_at))), 0)
+  from installations i join shops s on s.id = i.shop_id
+ where i.state = 'active' and i.access_token is not null and s.state = 'installed'
+""")
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
@@ -136,6 +144,7 @@ class Books:
                 return [
                     up("database", True),
                     *inbox_metrics(connection),
+                    *reconcile_metrics(connection),
                     *book_metrics(connection),
                     *privacy_metrics(connection),
                     *connection_metrics(connection),
@@ -212,6 +221,29 @@ def connection_metrics(connection: Connection) -> Iterator[Metric]:
         "unwind_shops_subscriptions_failing",
         "Connected shops whose webhook subscriptions could not be set right",
         float(failing),
+    )
+
+
+def reconcile_metrics(connection: Connection) -> Iterator[Metric]:
+    """Comparisons with Shopify: how many, what they found, and how far behind the shop is that is furthest behind."""
+    runs = GaugeMetricFamily(
+        "unwind_reconcile_runs", "Comparisons with Shopify, by kind and state", labels=["kind", "state"]
+    )
+    found = GaugeMetricFamily(
+        "unwind_reconcile_orders", "Orders that were not as Shopify says", labels=["found"]
+    )
+    sums = dict.fromkeys(("missing", "different", "repaired"), 0)
+    for kind, state, count, *of_orders in connection.execute(RECONCILED):
+        runs.add_metric([kind, state], count)
+        sums = {name: sums[name] + int(n) for name, n in zip(sums, of_orders, strict=True)}
+    for name, count in sums.items():
+        found.add_metric([name], count)
+    yield from (runs, found)
+    behind = connection.execute(BEHIND).scalar_one()
+    yield gauge(
+        "unwind_reconcile_behind_seconds",
+        "Since when the orders of some connected shop were not compared",
+        float(behind),
     )
 
 
