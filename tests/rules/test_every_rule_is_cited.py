@@ -1,6 +1,5 @@
-"""Each rule has a test that names it. Not in the list, for nothing of theirs is built yet: R30 (reconciliation), R31
-(the merchant's cancel and refund calls), R33 (merged customers), R34-R36 (merchant actions), R38 (undo by a merchant),
-S11 (what is done to a discount code at Shopify; of R23 only what the books decide is cited)."""
+"""Each rule has a test that names it. Not in the list, for nothing of theirs is built yet: R31 (the merchant's cancel and
+refund calls), R34-R36 (merchant actions), R38 (undo by a merchant)."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-LATER = {"R30", "R31", "R33", "R34", "R35", "R36", "R38", "S11"}
+LATER = {"R31", "R34", "R35", "R36", "R38"}
 RULES = ({f"R{n}" for n in range(41)} | {f"S{n}" for n in range(1, 12)}) - LATER
 NUMBER = re.compile(r"\b([RS])(\d+)(?:-[RS]?(\d+))?\b")
 
