@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from app.cli.context import data_option, emit, json_option, session
 from app.cli.replay import Moment
 from app.cli.tables import table
 from models.errors import Refused
+from models.settings import Settings
 from tasks.gateway.client import Shopify
 from tasks.runtime import build
 from tasks.steps import installations, shops
@@ -56,9 +58,10 @@ def reconcile(
     domain = shops.normal_domain(domain)
     with session(data, command="unwind reconcile", existing=True) as here:
         shop = connected(here.engine, domain)
-        gateway = build(here.settings).gateway
-        assert isinstance(gateway, Shopify)
-        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        with (
+            shopify(here.settings) as gateway,
+            Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar,
+        ):
             line = bar.add_task(domain, total=None)
             asked: dict[str, Any] = {
                 "since": since,
@@ -69,6 +72,19 @@ def reconcile(
             run = compared(here.engine, gateway, shop, **asked)
     emit(shown(run), as_json=as_json, text=in_words(run))
     return FOUND_WRONG if run.findings else None
+
+
+@contextmanager
+def shopify(settings: Settings) -> Iterator[Shopify]:
+    """The gateway that the workers have, for as long as the block lasts."""
+    runtime = build(settings)
+    try:
+        gateway = runtime.gateway
+        assert isinstance(gateway, Shopify)
+        yield gateway
+    finally:
+        runtime.engine.dispose()
+        runtime.broker.close()
 
 
 def connected(engine: Engine, domain: str) -> ShopRow:
