@@ -133,9 +133,6 @@ def redeem(
     values = {"shop_id": shop_id, "customer_id": customer_id, "reward_id": reward, "kind": kind, "at": now}
     values |= {"amount": cost, **_code_values(connection, shop_id, code, kind)}
     redemption_id = _add(connection, values)
-    if values["code_state"] == "wanted":
-        wanted = {"redemption_id": redemption_id}
-        outbox.put(connection, shop_id, "create_code", f"create_code:{redemption_id}", wanted)
     _spend(world, redemption_id, members)
     if carriers:
         settle(open_world(connection, world.shop, now), orders=carriers)
@@ -243,12 +240,15 @@ def _balances(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[
 
 
 def _add(connection: Connection, values: Mapping[str, Any]) -> int:
-    """The redemption's row and its code's. Raises Refused (code_taken)."""
+    """The redemption's row, its code's, and the wish to have that made where it is ours. Raises Refused (code_taken)."""
     try:
         with connection.begin_nested():
             redemption_id = int(connection.execute(ADD_REDEMPTION, values).scalar_one())
             if values["code"] is not None:
                 connection.execute(ADD_CODE, {**values, "redemption_id": redemption_id})
+            if values["code_state"] == "wanted":
+                key, payload = f"create_code:{redemption_id}", {"redemption_id": redemption_id}
+                outbox.put(connection, values["shop_id"], "create_code", key, payload)
             return redemption_id
     except IntegrityError as error:
         if "pk_redemption_codes" in str(error):
