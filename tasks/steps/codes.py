@@ -83,6 +83,9 @@ SET_DISCOUNT = text(
     "update redemption_codes set discount_id = :discount_id"
     " where shop_id = :shop_id and redemption_id = :id and n = :n"
 )
+SHOW_CODE = text(
+    "update redemptions set code = :code, code_key = :code_key where shop_id = :shop_id and id = :id"
+)
 KEEP_CODE = text(
     "insert into redemption_codes (shop_id, code_key, redemption_id, n, code) values (:shop_id, :code_key, :id, :n, :code)"
     " on conflict (shop_id, redemption_id, n) do update set code = excluded.code, code_key = excluded.code_key"
@@ -518,7 +521,9 @@ class _GivingBack(_Job):
             if not made.sure and not self._is_wanted(use):
                 return self._drop(connection, use)
             if made.fresh_code is not None:
+                code = {"code": made.fresh_code, "code_key": made.fresh_code.casefold()}
                 connection.execute(SET_DISCOUNT, {**self.key, "n": made.n, "discount_id": made.discount_id})
+                connection.execute(SHOW_CODE, {**self.key, **code})  # the one that can be used now
             code_is_back(
                 connection,
                 self.shop,

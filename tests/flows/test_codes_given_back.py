@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Engine
 
 from models.errors import (
     AccessDenied,
+    Later,
     NeedsMerchant,
     OutcomeUnknown,
     ShopifyThrottled,
     ShopifyUnreachable,
 )
 from models.rules.codes import derived_code, mark
+from tasks.steps import codes, outbox
 from tests.conftest import RegisteredShop
 from tests.flows.codes_story import COST, KEY, START, CodeRefused, Died, Story, Wire, raising
 from tests.rules.build import refund, returned
@@ -44,6 +48,7 @@ def refunded(story: Story, code: str = "SAVE5", **fields: object) -> None:
 def assert_code_is_back(story: Story, code: str = "SAVE5") -> None:
     """The code can be used once, and the points are spent."""
     redemption = story.redemption
+    assert (redemption.code, redemption.code_key) == (code, code.casefold())  # what people are shown
     assert (redemption.reactivation, redemption.restitution) == ("done", "code")
     assert (redemption.reactivations, redemption.returned, story.balance) == (1, 0, 0)
     assert story.usable_uses(code) == 1
@@ -176,6 +181,30 @@ def test_a_worker_that_lost_its_lease_in_the_middle_changes_nothing_more(story: 
     story.work_row(row.id)
     assert "is back" in others[0]
     assert_code_is_back(story)
+
+
+@pytest.mark.parametrize("fields", [{}, {"once_per_customer": True}], ids=["its own", "a fresh one"])
+def test_four_workers_at_once_give_back_once(story: Story, fields: dict[str, object]) -> None:
+    """All with the lease, as if it meant nothing: the store and the books take one of them."""
+    refunded(story, **fields)
+    [row] = story.rows("reactivate_code")
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    leased = outbox.lease(story.engine, story.domain, row.id, now)
+    assert leased is not None
+    together = Barrier(4)
+
+    def give_back(wire: Wire) -> str:
+        together.wait()
+        try:
+            return codes.reactivate(story.engine, wire, KEY, leased, now=story.clock())
+        except Later as error:
+            return f"later: {error}"  # another was done first
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(give_back, [Wire(story.front) for _ in range(4)]))
+    assert sum("is back:" in words for words in said) >= 1
+    assert_code_is_back(story, story.codes()[-1])
+    assert len(story.store.codes.discounts) == len(story.codes())
 
 
 def test_two_workers_that_make_a_fresh_code_make_one(story: Story) -> None:
