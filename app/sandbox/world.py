@@ -123,7 +123,7 @@ class World:
             )
             self.store.products[product.id] = product
 
-    def _new_customer(self) -> Customer:
+    def new_customer(self) -> Customer:
         customer = Customer(
             self.store.new_id(), self._dice.choice(FIRST_NAMES), self._dice.choice(LAST_NAMES)
         )
@@ -131,7 +131,7 @@ class World:
         return customer
 
     def _plan(self, orders: int, refunds: int) -> list[Plan]:
-        regulars = [self._new_customer() for _ in range(orders // 3 + 1)]
+        regulars = [self.new_customer() for _ in range(orders // 3 + 1)]
         plans = [
             self._plan_order(index, scenario, count, regulars)
             for index, (scenario, count) in enumerate(share_out(orders, refunds))
@@ -143,7 +143,7 @@ class World:
         plain = scenario.payment == "paid" and refunds > 0 and "edit" not in scenario.name
         spender = plain and index % 5 == 1
         guest = index % 11 == 9
-        customer = None if guest else self._new_customer() if spender else self._dice.choice(regulars)
+        customer = None if guest else self.new_customer() if spender else self._dice.choice(regulars)
         plan = Plan(scenario, refunds, customer, spends_earnings=spender, test=index % 13 == 12)
         if customer and not spender:
             for number in range((0, 1, 1, 2)[index % 4]):
