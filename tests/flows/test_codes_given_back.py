@@ -243,6 +243,32 @@ def test_throttled_in_the_middle(story: Story) -> None:
     assert_code_is_back(story)
 
 
+def test_a_customer_who_was_merged_may_use_what_comes_back(story: Story) -> None:
+    discount = story.discount("SAVE5", customers=frozenset([story.customer.id]))
+    refunded(story)
+    before = story.shopify.customer().id  # whom Shopify still names
+    discount.customers = frozenset([before])
+    story.work()
+    assert discount.customers == {before, story.customer.id}
+    assert_code_is_back(story)
+
+
+def test_a_deactivated_code_is_active_again_until_its_own_end(story: Story) -> None:
+    end = START + timedelta(days=60)
+    discount = story.discount("SAVE5", ends_at=end)
+    refunded(story)
+    story.work()
+    order = story.buy("SAVE5")
+    story.hear()
+    discount.ends_at = story.clock()  # by the merchant, after we had seen its end
+    story.pass_time(days=3)
+    story.refund(order)
+    story.hear()
+    story.work()
+    assert (discount.ends_at, discount.usage_limit) == (end, 3)
+    assert story.usable_uses("SAVE5") == 1
+
+
 def test_a_deleted_code_gives_its_points_back(story: Story) -> None:
     refunded(story)
     story.store.codes.discounts.clear()
