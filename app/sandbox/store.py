@@ -183,13 +183,16 @@ class Store:
             scenario=scenario,
         )
         self._next_number += 1
-        _allocate(order)
-        if any(discount.free_shipping for discount in wanted):
-            order.shipping_minor, order.shipping_off_minor = 0, shipping_minor
-        self.orders[order.id] = order
-        self.codes.use(order.codes, customer.id if customer else None, order.id)
-        self._send_order(self._begin(order), "orders/create")
+        self._accept(order)
         return order
+
+    def _accept(self, order: Order) -> None:
+        _allocate(order)
+        if any(discount.free_shipping for discount in order.discounts):
+            order.shipping_minor, order.shipping_off_minor = 0, order.shipping_minor
+        self.orders[order.id] = order
+        self.codes.use(order.codes, order.customer.id if order.customer else None, order.id)
+        self._send_order(self._begin(order), "orders/create")
 
     def _checked(
         self, discounts: Sequence[Discount], customer: Customer | None, basket: Sequence[tuple[Product, int]]
