@@ -158,10 +158,7 @@ class Store:
         big_id: bool = False,
     ) -> Order:
         """A new, unpaid order. `big_id` gives it an id above 2^53, which a float could not hold (S1).
-
-        Raises CodeRefused, and places nothing, for a code that cannot be used now by this customer on this basket.
-        """
-        wanted = self._checked(discounts, customer, basket)
+        Raises CodeRefused, and places nothing, for a code that this customer cannot use now on this basket."""
         now = self.clock().replace(microsecond=0)
         order = Order(
             id=self.new_id() + (2**60 if big_id else 0),
@@ -171,7 +168,7 @@ class Store:
                 Item(self.new_id(), product, units, tax_basis_points, taxes_included)
                 for product, units in basket
             ],
-            discounts=wanted,
+            discounts=self._checked(discounts, customer, basket),
             shipping_line_id=self.new_id(),
             shipping_minor=shipping_minor,
             currency=self.currency,
