@@ -18,7 +18,7 @@ from tasks.orders import read
 from tasks.reconcile import nightly, recent
 from tasks.steps import bell, outbox, wallets
 from tasks.steps.installations import record_grant
-from tasks.steps.shops import get
+from tasks.steps.shops import get, remove
 from tests.pretend import PretendShopify, pretend_shopify
 
 KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -134,3 +134,10 @@ def test_an_order_is_read_when_the_outbox_asks(
             text("select topic, order_id from inbox where shop_domain = :domain"), {"domain": shopify.domain}
         ).all()
     assert [tuple(row) for row in topics] == [("orders/read", order.id)]
+
+
+def test_a_shop_that_was_removed_meanwhile_is_left_alone(shopify: PretendShopify, engine: Engine) -> None:
+    with engine.begin() as connection:
+        remove(connection, shopify.domain)
+    assert recent.apply(kwargs={"shop": shopify.domain}).get() == "failed: not_found"
+    assert runs(engine, shopify.domain) == []
