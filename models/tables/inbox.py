@@ -62,6 +62,7 @@ class OutboxRow(Base):
         UniqueConstraint("shop_id", "key"),
         CheckConstraint("state in ('pending', 'leased', 'done', 'failed', 'cancelled')", name="state"),
         CheckConstraint("state <> 'leased' or leased_until is not null", name="lease_ends"),
+        Index("ix_outbox_failed", "shop_id", "id", postgresql_where=text("state = 'failed'")),
         Index("ix_outbox_due", "not_before", "id", postgresql_where=text("state in ('pending', 'leased')")),
     )
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from models.errors import (
@@ -22,6 +22,8 @@ from models.errors import (
     Later,
     NeedsMerchant,
     Never,
+    NotFound,
+    Refused,
     ShopifyThrottled,
     UnwindError,
 )
@@ -84,6 +86,18 @@ DUE = text(
     " where o.shop_id = due.shop_id and o.id = due.id and s.id = o.shop_id"
     " returning o.id, o.kind, o.payload, s.domain"
 )
+LISTING = text(
+    "select o.id, s.domain, o.kind, o.key, o.state, o.attempts, o.not_before, o.error_code, o.error, o.created_at"
+    " from outbox o join shops s on s.id = o.shop_id"
+    " where o.state = any(:states) and (cast(:domain as text) is null or s.domain = :domain)"
+    " and (cast(:before as bigint) is null or o.id < :before) order by o.id desc limit :limit"
+)
+AGAIN = text(
+    "update outbox o set state = 'pending', attempts = 0, not_before = now(), rung_at = null, finished_at = null,"
+    " error_code = null, error = null from shops s where s.id = o.shop_id and o.id = :id and o.state = 'failed'"
+    " returning o.id, s.domain, o.kind, o.key, o.state, o.attempts, o.not_before, o.error_code, o.error, o.created_at"
+)
+STATE = text("select state from outbox where id = :id")
 NAMED = ("order_id", "redemption_id")  # of a row's payload, in its task's arguments for the eye
 
 
@@ -258,3 +272,51 @@ def due(engine: Engine, *, now: datetime | None = None) -> list[Ring]:
 def _ring(domain: str, id: int, kind: str, payload: Mapping[str, Any]) -> Ring:
     named = {name: payload[name] for name in NAMED if name in payload}
     return Ring(task=TASK_OF_KIND[kind], arguments={"shop": domain, "outbox_id": id, **named})
+
+
+# -- for operators -------------------------------------------------------------------------------------------------
+
+
+def listing(
+    connection: Connection,
+    domain: str | None,
+    *,
+    waiting: bool = False,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """What failed, newest first; with `waiting`, what is still to be done. Ids and reasons, nothing personal."""
+    states = ["pending", "leased"] if waiting else ["failed"]
+    key = {"states": states, "domain": domain, "before": before, "limit": limit}
+    return [_shown(row) for row in connection.execute(LISTING, key)]
+
+
+def retry(connection: Connection, id: int) -> dict[str, Any]:
+    """Due at once, as if it had never been tried. Raises NotFound, Refused (not_failed).
+
+    Safe: whoever takes it reads first what was done at Shopify.
+    """
+    row = connection.execute(AGAIN, {"id": id}).one_or_none()
+    if row is not None:
+        return _shown(row)
+    state = connection.execute(STATE, {"id": id}).scalar_one_or_none()
+    if state is None:
+        raise NotFound("outbox row", id)
+    raise Refused(
+        "not_failed", f"the outbox row {id} is {state}, so there is nothing to try again", state=state
+    )
+
+
+def _shown(row: Row[Any]) -> dict[str, Any]:
+    """A row for people and programs."""
+    return {
+        "id": str(row.id),
+        "shop": row.domain,
+        "kind": row.kind,
+        "key": row.key,
+        "state": row.state,
+        "attempts": row.attempts,
+        "due_at": row.not_before.isoformat(),
+        "reason": {"code": row.error_code, "message": row.error} if row.error_code or row.error else None,
+        "created_at": row.created_at.isoformat(),
+    }

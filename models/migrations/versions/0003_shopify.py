@@ -140,6 +140,13 @@ def upgrade() -> None:
     op.add_column("outbox", sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True))
     op.drop_index("ix_outbox_pending", table_name="outbox")
     op.create_index(
+        "ix_outbox_failed",
+        "outbox",
+        ["shop_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'failed'"),
+    )
+    op.create_index(
         "ix_outbox_due",
         "outbox",
         ["not_before", "id"],

@@ -1,0 +1,65 @@
+"""`unwind outbox`: what is to be done at Shopify, and what could not be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.context import data_option, emit, json_option, session
+from app.cli.tables import table
+from tasks.steps import outbox as steps
+from tasks.steps import shops
+
+COLUMNS = ("row", "shop", "what", "state", "tries", "reason")
+
+
+@click.group()
+def outbox() -> None:
+    """What is to be done at Shopify, and what could not be: list, try again."""
+
+
+@outbox.command("list")
+@click.argument("domain", required=False)
+@click.option("--waiting", is_flag=True, help="What is still to be done, instead of what failed.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
+)
+@click.option("--before", type=int, help="Only rows before this one.")
+@data_option
+@json_option
+def list_(
+    domain: str | None, waiting: bool, limit: int, before: int | None, data: Path, as_json: bool
+) -> None:
+    """What failed for the store DOMAIN, or for all, newest first, each with its reason."""
+    wanted = None if domain is None else shops.normal_domain(domain)
+    with (
+        session(data, command="unwind outbox list", existing=True) as here,
+        here.engine.connect() as connection,
+    ):
+        rows = steps.listing(connection, wanted, waiting=waiting, before=before, limit=limit)
+    more = f"\nolder ones: --before {rows[-1]['id']}" if len(rows) == limit else ""
+    empty = "nothing is waiting" if waiting else "nothing failed"
+    text = table(COLUMNS, [line_of(row) for row in rows], empty=empty) + more
+    emit({"rows": rows}, as_json=as_json, text=text)
+
+
+@outbox.command()
+@click.argument("rows", type=int, nargs=-1, required=True)
+@data_option
+@json_option
+def retry(rows: tuple[int, ...], data: Path, as_json: bool) -> None:
+    """Try ROWS again. Safe at any time: what was done at Shopify meanwhile is read first."""
+    with (
+        session(data, command="unwind outbox retry", existing=True) as here,
+        here.engine.begin() as connection,
+    ):
+        moved = [steps.retry(connection, row) for row in rows]
+    emit({"rows": moved}, as_json=as_json, text=f"{len(moved)} to be tried again")
+
+
+def line_of(row: dict[str, Any]) -> list[object]:
+    reason = row["reason"] or {}
+    said = f"{reason.get('code') or ''}: {reason.get('message') or ''}" if reason else ""
+    return [row["id"], row["shop"], row["key"], row["state"], row["attempts"], said]

@@ -1,0 +1,204 @@
+"""The figures of /metrics that stand in the books and in the broker, asked for when somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy import Connection, text
+
+from tasks.gateway.counts import THROTTLED
+from tasks.steps.installations import TOKEN_DEAD
+from tasks.steps.privacy import LATE_DAYS
+from worker.topics import label_of
+
+WAITING = text("""
+select topic, state, count(*) from inbox where state = 'pending' group by 1, 2
+union all
+select topic, state, count(*) from inbox where state = 'failed' group by 1, 2
+""")
+OLDEST = text(
+    "select coalesce(extract(epoch from now() - min(received_at)), 0) from inbox where state = 'pending'"
+)
+REFUNDS = text("""
+select case when undone then 'undone' when value_minor > 0 then 'with_money'
+            else coalesce(lower(reasons ->> 0), 'without_money') end, count(*)
+  from refunds group by 1
+""")
+FLAGGED = text("""
+select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
+  from (select jsonb_array_elements_text(flags) as flag, seen_at from orders where flags <> '[]') flagged
+ where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED') group by 1
+""")
+RECONCILED = text("""
+select kind, state, count(*), sum(missing), sum(different), sum(repaired) from reconciliations group by 1, 2 order by 1, 2
+""")
+BEHIND = text("""
+select coalesce(extract(epoch from now() - min(coalesce(i.orders_read_until, i.obtained_at))), 0)
+  from installations i join shops s on s.id = i.shop_id
+ where i.state = 'active' and i.access_token is not null and s.state = 'installed'
+""")
+OUTBOX = text("""
+select kind, 'pending', count(*), coalesce(extract(epoch from now() - min(created_at)), 0)
+  from outbox where state in ('pending', 'leased') group by 1
+union all
+select kind, 'failed', count(*), 0 from outbox where state = 'failed' group by 1
+""")
+POINTS = text("""
+select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
+       (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
+""")
+CONNECTIONS = text("""
+select w.reason, count(i.shop_id)
+  from (values ('refresh_token_expired'), ('scopes_missing'), ('token_revoked')) w(reason)
+  left join installations i on i.reason = w.reason group by 1 order by 1
+""")
+LAPSING = text("""
+select extract(epoch from min(refresh_expires_at) - now()), count(*) filter (where subscriptions_error is not null)
+  from installations where state <> 'uninstalled' and not coalesce(reason, '') = any(:dead)
+""")
+PRIVACY = text("""
+select k.kind, count(r.id), coalesce(extract(epoch from now() - min(r.requested_at)), 0),
+       count(r.id) filter (where r.requested_at < now() - cast(:late as int) * interval '1 day')
+  from (values ('data_request'), ('shop_redact')) k(kind)
+  left join privacy_requests r on r.kind = k.kind and r.state = 'open' group by 1 order by 1
+""")
+
+
+def of_database(connection: Connection) -> Iterator[Metric]:
+    """All that the database knows."""
+    yield from inbox_metrics(connection)
+    yield from outbox_metrics(connection)
+    yield from book_metrics(connection)
+    yield from reconcile_metrics(connection)
+    yield from connection_metrics(connection)
+    yield from privacy_metrics(connection)
+
+
+def gauge(name: str, help: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help, value=value)
+
+
+def up(what: str, yes: bool) -> Metric:
+    return gauge(f"unwind_{what}_up", f"Whether the {what} answered", float(yes))
+
+
+def shopify_metrics(calls: Sequence[tuple[str, str, int]]) -> Iterator[Metric]:
+    """Calls to Shopify of all processes, as the gateway counts them in the broker."""
+    made = CounterMetricFamily(
+        "unwind_shopify_calls", "Calls to Shopify, by document and result", labels=["operation", "result"]
+    )
+    for operation, result, count in calls:
+        made.add_metric([operation, result], count)
+    throttled = sum(count for _, result, count in calls if result == THROTTLED)
+    yield made
+    yield CounterMetricFamily("unwind_shopify_throttled", "Calls that Shopify throttled", value=throttled)
+
+
+def inbox_metrics(connection: Connection) -> Iterator[Metric]:
+    """What waits and what is parked; both are small parts of the inbox with an index of their own."""
+    counts: dict[tuple[str, str], int] = {}
+    for topic, state, count in connection.execute(WAITING):
+        key = (state, label_of(topic))
+        counts[key] = counts.get(key, 0) + count
+    for state, help in (("pending", "Events not yet processed"), ("failed", "Events parked with a reason")):
+        family = GaugeMetricFamily(f"unwind_inbox_{state}", help, labels=["topic"])
+        for (_, topic), count in sorted(item for item in counts.items() if item[0][0] == state):
+            family.add_metric([topic], count)
+        yield family
+    oldest = connection.execute(OLDEST).scalar_one()
+    yield gauge("unwind_inbox_oldest_seconds", "Age of the oldest event not yet processed", float(oldest))
+
+
+def connection_metrics(connection: Connection) -> Iterator[Metric]:
+    """What somebody has to do something about: each reason is there at 0 too, so that an alert finds it."""
+    needing = GaugeMetricFamily(
+        "unwind_shops_needing_merchant",
+        "Shops whose merchant has to open the app once, by reason",
+        labels=["reason"],
+    )
+    for reason, count in connection.execute(CONNECTIONS):
+        needing.add_metric([reason], count)
+    yield needing
+    soonest, failing = connection.execute(LAPSING, {"dead": list(TOKEN_DEAD)}).one()
+    if soonest is not None:
+        yield gauge(
+            "unwind_refresh_token_expires_soonest_seconds",
+            "Until the first refresh token of a connected shop ends; below 30 days the daily job does not run",
+            float(soonest),
+        )
+    yield gauge(
+        "unwind_shops_subscriptions_failing",
+        "Connected shops whose webhook subscriptions could not be set right",
+        float(failing),
+    )
+
+
+def reconcile_metrics(connection: Connection) -> Iterator[Metric]:
+    """Comparisons with Shopify: how many, what they found, and how far behind the shop is that is furthest behind."""
+    runs = GaugeMetricFamily(
+        "unwind_reconcile_runs", "Comparisons with Shopify, by kind and state", labels=["kind", "state"]
+    )
+    found = GaugeMetricFamily(
+        "unwind_reconcile_orders", "Orders that were not as Shopify says", labels=["found"]
+    )
+    sums = dict.fromkeys(("missing", "different", "repaired"), 0)
+    for kind, state, count, *of_orders in connection.execute(RECONCILED):
+        runs.add_metric([kind, state], count)
+        sums = {name: sums[name] + int(n) for name, n in zip(sums, of_orders, strict=True)}
+    for name, count in sums.items():
+        found.add_metric([name], count)
+    yield from (runs, found)
+    behind = connection.execute(BEHIND).scalar_one()
+    yield gauge(
+        "unwind_reconcile_behind_seconds",
+        "Since when the orders of some connected shop were not compared",
+        float(behind),
+    )
+
+
+def privacy_metrics(connection: Connection) -> Iterator[Metric]:
+    """What customers and shops asked of their data and did not get yet; the law gives it 30 days."""
+    names = ("requests_open", "requests_oldest_seconds", "requests_overdue")
+    helps = ("Requests not yet answered", "Age of the oldest such", "Such that are older than 20 days")
+    families = [
+        GaugeMetricFamily(f"unwind_privacy_{name}", help, labels=["kind"])
+        for name, help in zip(names, helps, strict=True)
+    ]
+    for kind, *figures in connection.execute(PRIVACY, {"late": LATE_DAYS}):
+        for family, figure in zip(families, figures, strict=True):
+            family.add_metric([kind], float(figure))
+    yield from families
+
+
+def outbox_metrics(connection: Connection) -> Iterator[Metric]:
+    """What is still to be done at Shopify, and what could not be."""
+    rows = GaugeMetricFamily(
+        "unwind_outbox", "Work outside, by kind: pending or failed", labels=["kind", "state"]
+    )
+    oldest = 0.0
+    for kind, state, count, age in connection.execute(OUTBOX):
+        rows.add_metric([kind, state], count)
+        oldest = max(oldest, float(age))
+    yield rows
+    yield gauge("unwind_outbox_oldest_seconds", "Age of the oldest work outside that is not done", oldest)
+
+
+def book_metrics(connection: Connection) -> Iterator[Metric]:
+    refunds = GaugeMetricFamily("unwind_refunds", "Refunds known, by outcome", labels=["outcome"])
+    for outcome, count in connection.execute(REFUNDS):
+        refunds.add_metric([outcome], count)
+    yield refunds
+    flagged = GaugeMetricFamily("unwind_orders_flagged", "Orders a person should look at", labels=["flag"])
+    oldest = GaugeMetricFamily(
+        "unwind_orders_flagged_oldest_seconds", "Age of the oldest such", labels=["flag"]
+    )
+    for flag, count, age in connection.execute(FLAGGED):
+        flagged.add_metric([flag], count)
+        oldest.add_metric([flag], float(age))
+    yield from (flagged, oldest)
+    reversed_, forgiven, returned, expired = connection.execute(POINTS).one()
+    yield gauge("unwind_points_reversed", "Earned value taken back, in the smallest unit", float(reversed_))
+    yield gauge("unwind_points_forgiven", "Taken back, but not there to take: forgiven", float(forgiven))
+    yield gauge("unwind_points_returned", "Redeemed value given back, in the smallest unit", float(returned))
+    yield gauge("unwind_points_expired", "Of what was given back: expired by then", float(expired))
