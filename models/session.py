@@ -19,7 +19,10 @@ UPGRADE_LOCK = 0x554E57494E44  # one upgrade at a time
 def make_engine(
     url: str, *, pool_size: int = 5, statement_timeout_seconds: int = STATEMENT_TIMEOUT_SECONDS
 ) -> Engine:
-    """An engine for psycopg 3, READ COMMITTED, with time limits on statements and lock waits."""
+    """An engine for psycopg 3, READ COMMITTED, with time limits on statements and lock waits.
+
+    Its errors never show what a statement was given: that may be a whole delivery, and errors end up in logs.
+    """
     options = (
         f"-c statement_timeout={statement_timeout_seconds}s -c lock_timeout={LOCK_TIMEOUT_SECONDS}s "
         "-c idle_in_transaction_session_timeout=60s -c timezone=UTC"
@@ -30,6 +33,7 @@ def make_engine(
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_timeout=5,
+        hide_parameters=True,
         connect_args={"options": options, "connect_timeout": 5},
     )
 

@@ -7,6 +7,8 @@ import logging
 
 import pytest
 import structlog
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from models.settings import Settings
 from worker.logs import formatter, is_news
@@ -52,6 +54,18 @@ def test_a_task_s_line_names_its_shop_and_ids():
 def test_an_error_is_shown_with_its_place_and_without_its_variables(format):
     shown = line_of(Settings(log_format=format), "failed", error=failing())
     assert "no such lot" in shown and "test_logs.py" in shown
+    assert "ann@example.com" not in shown
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_an_error_of_the_database_is_shown_without_what_the_statement_was_given(
+    engine: Engine, format: str
+) -> None:
+    statement, given = text("select 1 / length(left(:whom, 0))"), {"whom": "ann@example.com"}
+    with pytest.raises(DBAPIError) as raised, engine.connect() as connection:
+        connection.execute(statement, given)
+    shown = line_of(Settings(log_format=format), "failed", error=raised.value)
+    assert "division by zero" in shown and "select 1 / length" in shown
     assert "ann@example.com" not in shown
 
 
