@@ -34,6 +34,7 @@ from models.errors import (
     InvalidSetting,
     Later,
     ShopifyRefused,
+    ShopifyUnreachable,
     UnwindError,
 )
 from models.settings import Settings
@@ -50,6 +51,7 @@ BOUNCE = "/session-token-bounce"
 BOUNCED = "bounced"  # in the address that a bounce leads back to, so that it happens once
 KEPT = ("host", "embedded", "locale")  # of the page's address, when it is opened again
 RELOAD = "shopify-reload"  # App Bridge opens this address with a fresh token
+SHARE = 4  # of the receiver's threads one in so many may wait for Shopify: webhooks have the others
 LATEST = 10_000  # deliveries that are looked through for a shop's last one
 LAST_WEBHOOK = text(
     f"select max(received_at) from (select shop_domain, received_at from inbox order by id desc limit {LATEST}) latest"
@@ -78,6 +80,7 @@ class Door:
         self._settings = settings
         self._post_form = post_form
         self._states = States(settings, broker) if settings.token_keys else None
+        self._places = threading.BoundedSemaphore(max(1, settings.receiver_threads // SHARE))
         self._guard = threading.Lock()
         self._turns: dict[
             str, threading.Lock
@@ -104,8 +107,8 @@ class Door:
         code = values.get("code", "")
         if not code:
             raise PageError("bad_link")
-        states.end(cookie=request.cookies.get(COOKIE), nonce=values.get("state", ""), domain=domain)
         with self._turn(domain):
+            states.end(cookie=request.cookies.get(COOKIE), nonce=values.get("state", ""), domain=domain)
             self._is_in_order(domain)  # a database that is away says so before the old tokens are ended
             grant = exchange_code(self._post_form, self._settings, domain, code)
             self._record(domain, grant)
@@ -180,6 +183,8 @@ class Door:
 
     def _connect(self, domain: str, token: str) -> bool:
         """Tokens for the session token, unless the shop has some that do all we need. False when Shopify refuses it."""
+        if self._is_in_order(domain):
+            return True
         with self._turn(domain):
             if self._is_in_order(domain):
                 return True
@@ -223,11 +228,20 @@ class Door:
 
     @contextmanager
     def _turn(self, domain: str) -> Iterator[None]:
-        """One exchange at a time for a shop: each ends the tokens of the one before. There is one receiver process."""
-        with self._guard:
-            lock = self._turns.setdefault(domain, threading.Lock())
-        with lock:
-            yield
+        """One exchange at a time for a shop: each ends the tokens of the one before. There is one receiver process.
+
+        Whoever asks Shopify, or waits for his turn to, holds a thread that webhooks need too: so there are only a few
+        places. Raises ShopifyUnreachable when they are taken.
+        """
+        if not self._places.acquire(blocking=False):
+            raise ShopifyUnreachable("too many installations wait for Shopify's answer")
+        try:
+            with self._guard:
+                lock = self._turns.setdefault(domain, threading.Lock())
+            with lock:
+                yield
+        finally:
+            self._places.release()
 
     def _is_in_order(self, domain: str) -> bool:
         with self._engine.connect() as connection:
@@ -235,7 +249,9 @@ class Door:
             if shop is None or not installations.is_in_order(connection, shop.id):
                 return False
             held = installations.read(connection, shop.id)
-        return held is not None and not missing_scopes(self._settings.shopify_scopes, held.scopes)
+        if held is None or missing_scopes(self._settings.shopify_scopes, held.scopes):
+            return False
+        return installations.is_readable(self._settings, shop.id, held.access_token, held.refresh_token)
 
     def _record(self, domain: str, grant: Grant) -> None:
         """Always kept, with whatever scopes: an exchange ends the tokens that stood before."""
@@ -308,7 +324,8 @@ def is_fresh(timestamp: str, now: datetime) -> bool:
 
 def is_local(address: str) -> bool:
     """A path of this server, which no browser takes for another host."""
-    if not address.startswith("/") or address.startswith("//") or len(address) > 2000:
+    path = address.partition("?")[0]
+    if not path.startswith("/") or "//" in path or len(address) > 2000:  # `/.//x` is `//x` once it is tidied
         return False
     return address.isascii() and address.isprintable() and "\\" not in address
 

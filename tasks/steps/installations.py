@@ -78,7 +78,7 @@ UNINSTALL = text(
     " refresh_token = null, refresh_expires_at = null, uninstalled_at = now()"
     " where shop_id = :shop_id and state <> 'uninstalled'"
 )
-TOKENS = text("select shop_id, access_token from installations where access_token is not null")
+TOKENS = text("select shop_id, access_token, refresh_token from installations where access_token is not null")
 OLD = text(
     "select s.domain from installations i join shops s on s.id = i.shop_id"
     " where s.state = 'installed' and i.state <> 'uninstalled' and i.refresh_token is not null"
@@ -202,14 +202,24 @@ def to_keep_alive(connection: Connection, age: timedelta) -> list[str]:
 
 
 def unreadable(connection: Connection, settings: Settings) -> set[int]:
-    """The shops whose access token no key of ours decrypts."""
+    """The shops whose tokens no key of ours decrypts."""
     rows = connection.execute(TOKENS).all()
-    return {row.shop_id for row in rows if not _is_readable(settings, row.shop_id, row.access_token)}
+    return {
+        row.shop_id
+        for row in rows
+        if not is_readable(settings, row.shop_id, row.access_token, row.refresh_token)
+    }
 
 
-def _is_readable(settings: Settings, shop_id: int, token: bytes) -> bool:
+def is_readable(settings: Settings, shop_id: int, access: bytes | None, refresh: bytes | None) -> bool:
+    """Whether our keys decrypt these tokens of the shop. False without an access token."""
+    if access is None:
+        return False
+    vault = Vault(settings.token_keys)
     try:
-        Vault(settings.token_keys).open(shop_id, "access", token)
+        vault.open(shop_id, "access", access)
+        if refresh is not None:
+            vault.open(shop_id, "refresh", refresh)
     except UnwindError:
         return False
     return True

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import unescape
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
 from sqlalchemy import text
+from werkzeug import Request, Response
 
 from app.pages import BRIDGE
 from models.settings import Settings
 from tasks.steps import installations, shops
-from tests.web.admin import APP, KEY, RETIRING, UNKNOWN, Merchant, new_domain, query_of
+from tasks.steps.vault import Vault
+from tests.web.admin import APP, KEY, OLD_ENCRYPTION, RETIRING, UNKNOWN, Merchant, new_domain, query_of
 from tests.web.test_install import held, is_page
 
 RETRY = "X-Shopify-Retry-Invalid-Session-Request"
@@ -63,6 +70,70 @@ def test_pages_opened_at_once_exchange_once(merchant, tokens) -> None:
     for thread in threads:
         thread.join()
     assert answers == [200] * 6 and len(tokens.asked) == 1
+
+
+@contextmanager
+def waiting_for_shopify(merchant: Merchant, shopify: HTTPServer) -> Iterator[list[int]]:
+    """The merchant opens his page, and Shopify says nothing as long as the block lasts; then the status of his page."""
+    asked, silent = threading.Event(), threading.Event()
+    statuses: list[int] = []
+
+    def say_nothing(request: Request) -> Response:
+        asked.set()
+        silent.wait()
+        return merchant.tokens(request)
+
+    def open_it() -> None:
+        statuses.append(merchant.open(token=merchant.session_token()).status_code)
+
+    shopify.clear()
+    shopify.expect_request(re.compile(".*/access_token")).respond_with_handler(say_nothing)
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    try:
+        assert asked.wait(timeout=30)
+        yield statuses
+    finally:
+        silent.set()
+        thread.join()
+
+
+def test_while_shopify_is_silent_few_wait_for_it_and_the_others_are_told(new_merchant, httpserver) -> None:
+    first = new_merchant(receiver_threads=4, shopify_timeout_seconds=60)  # one of the four may wait
+    second, third = (Merchant(first.app, first.tokens) for _ in range(2))
+    assert third.open(token=third.session_token()).status_code == 200
+    with waiting_for_shopify(first, httpserver) as statuses:
+        told = second.open(token=second.session_token())
+        assert is_page(told, "shopify_away") and int(told.headers["Retry-After"]) > 0
+        assert third.open(token=third.session_token()).status_code == 200  # nothing is to be asked for it
+        assert statuses == []
+    assert statuses == [200]
+    assert second.open(token=second.session_token()).status_code == 200
+
+
+def test_a_way_back_that_was_put_off_still_counts_once(new_merchant, httpserver) -> None:
+    first = new_merchant(receiver_threads=1, shopify_timeout_seconds=60)
+    second = Merchant(first.app, first.tokens)
+    link = second.consented(second.start())
+    with waiting_for_shopify(first, httpserver):
+        assert is_page(second.get(link), "shopify_away")
+    assert second.get(link).status_code == 302
+
+
+def test_a_shop_whose_tokens_no_key_decrypts_is_connected_again_when_its_page_is_opened(
+    new_merchant, tokens, engine
+) -> None:
+    merchant = new_merchant()
+    assert merchant.open(token=merchant.session_token()).status_code == 200
+    lost = new_merchant(token_encryption_keys=(SecretStr(OLD_ENCRYPTION),))
+    lost.domain = merchant.domain
+    assert lost.open(token=lost.session_token()).status_code == 200
+    assert len(tokens.asked) == 2
+    found = held(engine, merchant.domain)
+    assert found is not None and found.access_token is not None
+    with engine.connect() as connection:
+        shop = shops.get(connection, merchant.domain)
+    assert Vault([OLD_ENCRYPTION.encode()]).open(shop.id, "access", found.access_token).startswith("shpat_")
 
 
 def test_a_page_may_be_framed_by_its_own_shops_admin_alone(new_merchant) -> None:
@@ -136,6 +207,8 @@ def test_the_bounce_page_loads_app_bridge_and_nothing_else(merchant) -> None:
         pytest.param("x", id="no slash"),
         pytest.param("/" + "x" * 3000, id="very long"),
         pytest.param("/\u2044evil.com", id="a slash of another kind"),
+        pytest.param("/.//evil.com", id="two slashes, once the dot is taken out"),
+        pytest.param("/x/..//evil.com", id="two slashes, once the step back is taken"),
     ],
 )
 def test_the_bounce_page_leads_to_pages_of_this_server_only(merchant, address) -> None:
