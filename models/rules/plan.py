@@ -42,6 +42,7 @@ class Redemption:
     reactivation: none, wanted, done or failed: what is known of its code at Shopify for this use (R23)
     was_reactivated: its code came back for an earlier use, and this order used it again
     held: this use is the one that the redemption stands for now; False for a use that was given back
+    in_flight: its code may have come back for this use, and nobody knows yet: nothing else comes back meanwhile (R21)
     ended: its value was given back whole without an order (R30)
     """
 
@@ -58,6 +59,7 @@ class Redemption:
     used_elsewhere: bool = False
     was_reactivated: bool = False
     held: bool = True
+    in_flight: bool = False
     ended: bool = False
 
 
@@ -294,7 +296,7 @@ class _Track:
         self.members = dict(redemption.members)
         self.returned = self.forfeited = 0
         self.closed = False
-        self.code_back = redemption.reactivation == "done"
+        self.code_back = redemption.reactivation == "done" or redemption.in_flight
         self.units: dict[int, int] = {}
         placed = order.placed
         assert placed is not None

@@ -56,8 +56,10 @@ from models.settings import Settings
 from tasks.gateway.client import Gateway
 from tasks.steps import discounts
 from tasks.steps.endings import code_is_back, code_is_gone, end_whole, locked_for_use
+from tasks.steps.load import open_world
 from tasks.steps.outbox import Leased, finish, put
 from tasks.steps.programs import programs_of
+from tasks.steps.settle import settle
 
 DERIVATIONS = 3  # codes tried for one fresh discount; that even the second is taken, nobody will see
 SENT = "sent"  # in a row's payload: what may have been sent, so that nothing but a look decides
@@ -375,7 +377,7 @@ class _GivingBack(_Job):
             codes = self.codes(connection, self.order_id)
             known, code = self._known(connection, codes)
         made: Made | Impossible | None = self._seen(codes, code)
-        if made is None and self._is_wanted(use):
+        if made is None:
             made = self._act(codes, code, known)
         if made is None:
             return self._not_wanted()
@@ -424,9 +426,21 @@ class _GivingBack(_Job):
         if found is not None and n is not None and self._is_ours(found, n):
             return _fresh_made(asked.code, n, found.id, found.ends_at)
         with self.engine.begin() as connection:
+            self._locked(connection)
             self._forget(connection)
-            self.unmark(connection)
+            self._decided_again(connection)
         return None
+
+    def was_not_done(self) -> None:
+        with self.engine.begin() as connection:
+            self._locked(connection)
+            self._decided_again(connection)
+
+    def _decided_again(self, connection: Connection) -> Row[Any]:
+        """Known again: nothing came back. What waited for that is decided by all that was told meanwhile (R21)."""
+        self.unmark(connection)
+        settle(open_world(connection, self.shop, self.now), orders=[self.order_id])
+        return self._locked(connection)
 
     def _is_ours(self, found: DiscountState, n: int) -> bool:
         return is_ours(found, redemption_id=self.id, n=n, discount_id=None)
@@ -502,8 +516,8 @@ class _GivingBack(_Job):
         )
 
     def _intend(self, sent: Mapping[str, Any], *, code: str | None = None) -> bool:
-        """Say what is about to be sent, while it is wanted. A fresh code is on record before Shopify has it, so that
-        no order can use it unseen."""
+        """Say what is about to be sent, while it is wanted; until it is known to be done or not, nothing else comes back
+        for this use (R21). A fresh code is on record before Shopify has it, so that no order can use it unseen."""
         with self.engine.begin() as connection:
             if not self._is_wanted(self._locked(connection, code)):
                 return False
@@ -511,6 +525,7 @@ class _GivingBack(_Job):
                 values = {**self.key, "n": sent["n"], "code": code, "code_key": code.casefold()}
                 connection.execute(KEEP_CODE, values)
             self.mark(connection, sent)
+            settle(open_world(connection, self.shop, self.now), orders=[self.order_id])
         return True
 
     # -- what becomes of it --------------------------------------------------------------------------
@@ -539,9 +554,11 @@ class _GivingBack(_Job):
     def _gone(self, impossible: Impossible) -> str:
         with self.engine.begin() as connection:
             use = self._locked(connection)
+            self._forget(connection)
+            if self.sent is not None:
+                use = self._decided_again(connection)
             if not self._is_wanted(use):
                 return self._drop(connection, use)
-            self._forget(connection)
             code_is_gone(connection, self.shop, self.id, self.order_id, reason=impossible.words, now=self.now)
             return self.finish(connection, f"the code of redemption {self.id} cannot come back")
 

@@ -50,7 +50,10 @@ REDEMPTIONS = text(
     "select r.*, (select jsonb_agg(jsonb_build_array(m.customer_id, m.amount) order by m.customer_id)"
     " from redemption_members m where m.shop_id = r.shop_id and m.redemption_id = r.id) as members,"
     " (select jsonb_agg(c.code_key order by c.n) from redemption_codes c"
-    " where c.shop_id = r.shop_id and c.redemption_id = r.id) as codes"
+    " where c.shop_id = r.shop_id and c.redemption_id = r.id) as codes,"
+    " (select (w.payload ->> 'order_id')::bigint from outbox w where w.shop_id = r.shop_id"
+    "  and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)"
+    "  and w.state <> 'done' and jsonb_exists(w.payload, 'sent')) as sent_for"
     " from redemptions r where r.shop_id = :shop_id and r.id in"
     " (select redemption_id from redemption_codes where shop_id = :shop_id and code_key = any(:codes))"
 )
@@ -208,16 +211,19 @@ def lock_wallets(world: World, ids: Iterable[int]) -> None:
 def redemptions_on(world: World) -> Mapping[int, list[Redemption]]:
     """Order id -> the redemptions used on it.
 
-    A redemption stands for one use at a time: the first, by the order's time, that was not given back as a code (R22).
+    A redemption stands for one use at a time: the first, by the order's time, that was not given back as a code (R22);
+    as long as nobody knows whether the code of a use came back, for that one.
     """
     used: dict[int, list[Redemption]] = {id: [] for id in world.orders}
     for row in world.redemptions.values():
         uses = _uses_of(world, row.codes)
         open_uses = [id for id in uses if str(id) not in row.reactivated_orders]
-        held = next(iter(open_uses or reversed(uses)), None)
+        sent_for = row.sent_for if row.sent_for in open_uses else None
+        held = sent_for or next(iter(open_uses or reversed(uses)), None)
         for order_id, code_key in uses.items():
             if order_id == held or order_id not in open_uses:
                 fact = redemption_fact(row, code_key, used_elsewhere=len(open_uses) > 1)
+                fact = replace(fact, in_flight=order_id == sent_for)
                 used[order_id].append(_in_use(fact, held=order_id == held, open_use=order_id in open_uses))
     return used
 
