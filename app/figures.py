@@ -28,7 +28,7 @@ select case when undone then 'undone' when value_minor > 0 then 'with_money'
 FLAGGED = text("""
 select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
   from (select jsonb_array_elements_text(flags) as flag, seen_at from orders where flags <> '[]') flagged
- where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED') group by 1
+ where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED', 'PLACED_BEFORE_INSTALL') group by 1
 """)
 RECONCILED = text("""
 select kind, state, count(*), sum(missing), sum(different), sum(repaired) from reconciliations group by 1, 2 order by 1, 2

@@ -44,7 +44,7 @@ FOUND_WRONG = 1
     help="By a bulk operation, for many orders; usual from 60 days before the store was added.",
 )
 @click.option(
-    "--history", is_flag=True, help="Take in orders that were paid before the store was added, too: they earn points."
+    "--history", is_flag=True, help="Take in orders from before the store was connected, too; they earn nothing, but are known."
 )  # fmt: skip
 @data_option
 @json_option

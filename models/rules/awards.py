@@ -10,7 +10,7 @@ from math import floor
 
 from models.rules.facts import Line, Snapshot
 from models.rules.money import exponent
-from models.rules.order import OrderFacts
+from models.rules.order import PAID_STATUSES, OrderFacts
 from models.rules.program import EarningRule, Program, program_at
 from models.rules.refunds import items_of, money_of
 
@@ -84,11 +84,25 @@ def is_ignored(order: OrderFacts, programs: Sequence[Program]) -> bool:
     return not program_at(programs, order.paid_at or placed.placed_at).include_test_orders
 
 
+def is_from_before(order: OrderFacts, programs: Sequence[Program]) -> bool:
+    """An order placed before the shop was connected, and paid by then as far as is known (D10b)."""
+    begins, placed = programs[-1].earning_from, order.placed
+    if begins is None or placed is None or placed.placed_at >= begins:
+        return False
+    if placed.financial_status not in PAID_STATUSES:  # so it was paid after its first telling
+        return False
+    taken = [
+        t.at for t in order.transactions.values() if t.kind in ("sale", "capture") and t.status == "success"
+    ]
+    return not taken or min(taken) < begins
+
+
 def awards_of(order: OrderFacts, programs: Sequence[Program]) -> list[Award]:
-    """The awards that should stand for a paid order with a customer; none for an ignored test order (R32)."""
+    """The awards that should stand for a paid order with a customer; none for an ignored test order (R32), and none for
+    what was bought before the shop was connected (D10b)."""
     if order.placed is None or order.paid_at is None or order.customer_id is None:
         return []
-    if is_ignored(order, programs):
+    if is_ignored(order, programs) or is_from_before(order, programs):
         return []
     program = program_at(programs, order.paid_at)
     awards = [_placed_award(order, order.placed, rule, program) for rule in program.earning]

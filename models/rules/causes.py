@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import floor
 from typing import NamedTuple
 
-from models.rules.awards import added_lines, earning_shares, is_ignored, line_value
+from models.rules.awards import added_lines, earning_shares, is_from_before, is_ignored, line_value
 from models.rules.facts import Line, Refund
 from models.rules.order import VOID_STATUSES, KnownRefund, OrderFacts
 from models.rules.program import Program, program_at
@@ -19,6 +19,7 @@ CANCELLED_PAID_WAITING = "CANCELLED_PAID_WAITING"
 VOIDED_STILL_OWED = "VOIDED_STILL_OWED"
 NO_CUSTOMER = "NO_CUSTOMER"
 TEST_ORDER_IGNORED = "TEST_ORDER_IGNORED"
+PLACED_BEFORE_INSTALL = "PLACED_BEFORE_INSTALL"
 REFUND_CONFLICT = "REFUND_CONFLICT"
 ORDER_UNKNOWN = "ORDER_UNKNOWN"
 
@@ -115,6 +116,8 @@ def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Ca
         flags.append(NO_CUSTOMER)
     if is_ignored(order, programs):
         flags.append(TEST_ORDER_IGNORED)
+    if is_from_before(order, programs):
+        flags.append(PLACED_BEFORE_INSTALL)
     if any(known.conflicts for known in order.refunds.values()):
         flags.append(REFUND_CONFLICT)
     closed = any(cause.closing for cause in causes)

@@ -140,6 +140,9 @@ class Program:
     tiers: Tiers
     rewards: Mapping[str, Reward]
     time_zone: ZoneInfo
+    earning_from: datetime | None = (
+        None  # the shop's, for all versions: what was placed before earned elsewhere
+    )
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class Shop(Base):
     state: Mapped[str] = mapped_column(server_default="installed")
     currency: Mapped[str | None]  # the shop's own, learnt from its first order
     installed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    earning_from: Mapped[
+        datetime | None
+    ]  # orders placed before earn nothing here: set by the first installation
 
 
 class Program(Base):

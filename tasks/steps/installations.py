@@ -38,6 +38,11 @@ COLUMNS = (
 READ = text(f"select {COLUMNS} from installations where shop_id = :shop_id")
 LOCKED = text(f"select {COLUMNS} from installations where shop_id = :shop_id for update")
 LOCKED_AT_ONCE = text(f"select {COLUMNS} from installations where shop_id = :shop_id for update nowait")
+BEGIN_EARNING = text(
+    "update shops s set earning_from = :now where s.id = :shop_id and s.earning_from is null"
+    " and not exists (select from installations i where i.shop_id = s.id)"
+    " and not exists (select from orders o where o.shop_id = s.id)"
+)
 INSTALL = text("""
 insert into installations (shop_id, state, reason, scopes, access_token, access_expires_at, refresh_token,
                            refresh_expires_at, obtained_at)
@@ -157,11 +162,13 @@ def record_grant(connection: Connection, settings: Settings, domain: str, grant:
     Safe to run twice, and twice at once: the shop's row is locked first, one row is kept, the later grant stands. Of
     two made at once the earlier may be stored last; its access token lives on, and its refusal at the next refresh is
     shown as `token_revoked`. Events parked while the shop was unknown are tried again, what its uninstall cancelled is
-    due again. Raises InvalidSetting without a key to encrypt with.
+    due again. From the first consent on, orders earn: what was bought before did so elsewhere (D10b), unless the shop was
+    at work here before. Raises InvalidSetting without a key to encrypt with.
     """
     vault = Vault(settings.token_keys)
     shop_id = shops.add(connection, domain)
     missing = missing_scopes(settings.shopify_scopes, grant.scopes)
+    connection.execute(BEGIN_EARNING, {"shop_id": shop_id, "now": now})
     connection.execute(REVIVE, {"shop_id": shop_id})
     values = {**sealed(vault, shop_id, grant), "scopes": json.dumps(grant.scopes), "now": now}
     state = {

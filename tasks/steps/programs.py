@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,10 @@ from sqlalchemy import Connection, text
 from models.rules.program import Program, complete, program_from
 from tasks.steps.codec import dumps
 
-VERSIONS = text("select version, from_at, settings from programs where shop_id = :shop_id order by version")
+VERSIONS = text(
+    "select p.version, p.from_at, p.settings, s.earning_from from programs p join shops s on s.id = p.shop_id"
+    " where p.shop_id = :shop_id order by p.version"
+)
 LATEST = text("select version, settings from programs where shop_id = :shop_id order by version desc limit 1")
 ADD = text(
     "insert into programs (shop_id, version, settings, from_at)"
@@ -25,7 +29,7 @@ LOCK_SHOP = text("select id from shops where id = :shop_id for update")
 def programs_of(connection: Connection, shop_id: int) -> list[Program]:
     """Every version of the shop's program, oldest first."""
     rows = connection.execute(VERSIONS, {"shop_id": shop_id}).all()
-    return [_parsed(row.version, row.from_at, dumps(row.settings)) for row in rows]
+    return [_parsed(row.version, row.from_at, dumps(row.settings), row.earning_from) for row in rows]
 
 
 def current(connection: Connection, shop_id: int) -> tuple[int, dict[str, Any]]:
@@ -58,6 +62,7 @@ def put(
 
 
 @lru_cache(maxsize=1024)
-def _parsed(version: int, from_at: datetime | None, settings: str) -> Program:
+def _parsed(version: int, from_at: datetime | None, settings: str, earning_from: datetime | None) -> Program:
     """Versions never change, so a parsed one is kept for the life of the process."""
-    return program_from(json.loads(settings), version=version, from_at=from_at)
+    program = program_from(json.loads(settings), version=version, from_at=from_at)
+    return replace(program, earning_from=earning_from)

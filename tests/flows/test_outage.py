@@ -104,7 +104,9 @@ def twin(engine: Engine, domain: str, orders: int, refunds: int) -> Twin:
     with engine.begin() as connection:
         shop_id = shops.add(connection, domain, program())
         opened = {"at": OPENED - timedelta(days=1), "shop": shop_id}
-        connection.execute(text("update shops set installed_at = :at where id = :shop"), opened)
+        connection.execute(
+            text("update shops set installed_at = :at, earning_from = :at where id = :shop"), opened
+        )
     books = Books(engine, domain, shop_id, Unused.__new__(Unused))
     front = Shopfront(world.store, deliver=lambda sent: None)
     front.bucket.maximum = 10**9

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from fractions import Fraction
 from itertools import permutations
 
 import pytest
 
 from models.rules.awards import awards_of
+from models.rules.facts import Fact, Transaction
 from models.rules.plan import (
     ALREADY_CLOSED,
     CAPPED,
@@ -549,3 +553,54 @@ def test_awards_exist_only_of_a_paid_order_with_a_customer() -> None:
     assert [a.amount for a in awards_of(joined(order(10_000)), [program()])] == [100]
     assert live_lots(wallet(decided(order(10_000)))) == {f"order:{ORDER}:place-order": 100}
     assert decided(order(10_000)).order.customer_id == CUSTOMER
+
+
+def sale(at: datetime) -> Transaction:
+    return Transaction(
+        id=901,
+        order_id=ORDER,
+        kind="sale",
+        status="success",
+        amount_minor=10_000,
+        currency="USD",
+        shop_amount_minor=None,
+        at=at,
+    )
+
+
+BEGINS = day(3)
+CONNECTED = replace(program(), earning_from=BEGINS)
+
+
+@pytest.mark.parametrize(
+    ("told", "earned"),
+    [
+        pytest.param([order(10_000, at=day(3))], 100, id="placed once the shop was connected"),
+        pytest.param([order(10_000, at=day(1), updated_at=day(5))], 0, id="placed and paid before"),
+        pytest.param(
+            [
+                order(10_000, at=day(1), updated_at=day(4), financial_status="pending"),
+                order(10_000, at=day(1), updated_at=day(5)),
+            ],
+            100,
+            id="placed before, told unpaid, paid after",
+        ),
+        pytest.param(
+            [order(10_000, at=day(1), updated_at=day(5)), sale(day(4))],
+            100,
+            id="placed before, its money taken after",
+        ),
+        pytest.param(
+            [order(10_000, at=day(1), updated_at=day(5)), sale(day(2))],
+            0,
+            id="placed before, its money taken before",
+        ),
+    ],
+)
+def test_what_was_bought_before_the_shop_was_connected_earns_nothing(
+    told: Sequence[Fact], earned: int
+) -> None:
+    """R17: whatever tells of it; its refunds then have nothing to reverse."""
+    got = decided(*told, refund(51, 2_000, at=day(6)), by=CONNECTED)
+    assert sum(award.amount for award in got.awards) == earned
+    assert ("PLACED_BEFORE_INSTALL" in got.flags) == (earned == 0)

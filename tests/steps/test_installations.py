@@ -15,8 +15,10 @@ from models.settings import Settings
 from tasks.gateway.oauth import Grant
 from tasks.steps import installations, outbox, shops
 from tasks.steps.drain import drain
-from tasks.steps.load import ShopRow
+from tasks.steps.load import ShopRow, open_world
+from tasks.steps.settle import Told, settle
 from tests.conftest import RegisteredShop, register
+from tests.rules.build import order
 from tests.steps.token_server import SCOPES, key
 
 NOW = datetime.now(UTC)
@@ -343,3 +345,28 @@ def test_a_shop_of_another_is_untouched_by_all_of_it(engine: Engine):
 def test_a_registered_shop_without_a_connection_is_not_connected(engine: Engine):
     with engine.begin() as connection:
         assert not installations.is_connected(connection, register(engine).id)
+
+
+def begins(engine: Engine, name: str) -> datetime | None:
+    with engine.connect() as connection:
+        statement = text("select earning_from from shops where domain = :domain")
+        found: datetime | None = connection.execute(statement, {"domain": name}).scalar_one()
+        return found
+
+
+def test_orders_earn_from_the_first_consent_on_whatever_is_granted_later(engine: Engine) -> None:
+    """R17: what was bought before the shop was connected did not earn here."""
+    name = domain()
+    connect(engine, name, now=NOW)
+    connect(engine, name, now=NOW + timedelta(days=3))
+    assert begins(engine, name) == NOW
+
+
+def test_a_shop_that_was_at_work_by_hand_goes_on_earning_when_it_is_connected(
+    engine: Engine, shop: RegisteredShop
+) -> None:
+    with engine.begin() as connection:
+        told = [Told(fact=order(10_000), received_at=NOW, cause="inbox:1")]
+        settle(open_world(connection, shops.by_id(connection, shop.id), NOW), told)
+    connect(engine, shop.domain, now=NOW)
+    assert begins(engine, shop.domain) is None

@@ -79,7 +79,9 @@ def connected(shopify: PretendShopify, engine: Engine) -> str:
     with engine.begin() as connection:
         id = record_grant(connection, settings, shopify.domain, grant, datetime.now(UTC))
         yesterday = {"at": datetime.now(UTC) - timedelta(days=1), "id": id}
-        connection.execute(text("update shops set installed_at = :at where id = :id"), yesterday)
+        connection.execute(
+            text("update shops set installed_at = :at, earning_from = :at where id = :id"), yesterday
+        )
     return shopify.domain
 
 

@@ -126,6 +126,7 @@ def upgrade() -> None:
             "shop_id", "redemption_id", "n", name=op.f("uq_redemption_codes_shop_id_redemption_id_n")
         ),
     )
+    op.add_column("shops", sa.Column("earning_from", sa.DateTime(timezone=True), nullable=True))
     op.alter_column("inbox", "body", existing_type=postgresql.BYTEA(), nullable=True)
     op.add_column("outbox", sa.Column("attempts", sa.Integer(), server_default="0", nullable=False))
     op.add_column(
