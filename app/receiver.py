@@ -30,6 +30,8 @@ LONGEST_TEXT = 255  # characters of a header that are kept
 LONGEST_ID = 128  # a webhook id is a UUID; what is longer is none, and cut ones could be taken for each other
 READ_ID = "read:"  # how the ids of what we read ourselves begin (tasks/steps/reads.py)
 RETRY_AFTER_SECONDS = 10
+# What Shopify signs with the same secret, and every merchant gets to see: a session token, a link's query. No JSON.
+SIGNED_FOR_ELSE = re.compile(rb"[\w-]+\.[\w-]+\Z|[\w.%*+\[\]-]+=")
 ODD = re.compile(r"[^\x20-\x7e]+")  # nothing that Shopify says of itself is outside printable ASCII
 
 
@@ -87,7 +89,7 @@ def receive(environ: dict[str, Any], writer: Writer, secrets: Sequence[bytes], m
     body = whole_body(environ, max_bytes)
     if body is None:
         return refuse(TOO_LARGE)
-    if not is_signed(body, secrets, header(environ, "HMAC_SHA256")):
+    if SIGNED_FOR_ELSE.match(body) or not is_signed(body, secrets, header(environ, "HMAC_SHA256")):
         return refuse(REFUSED)
     try:
         stored = writer.keep(delivery_of(environ, body))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import secrets
+import time
 from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Engine, text
 
+from app.query_signature import query_signature, signed_text
 from app.receiver import READ_ID
+from app.signature import is_signed
 from tasks.steps import shops
 from tasks.steps.drain import drain
 from tasks.steps.foreign import ELSEWHERE
@@ -18,7 +22,8 @@ from tasks.steps.parse import FACT_TOPICS, READ_TOPIC
 from tasks.steps.reads import Body
 from tasks.steps.verify import verify
 from tests.conftest import RegisteredShop, register
-from tests.web.admin import new_domain
+from tests.web.admin import new_domain, session_token
+from tests.web.conftest import SECRET
 from tests.web.test_receiver import rows
 
 NUMBERS = itertools.count(secrets.randbelow(10**12) * 1000)
@@ -317,3 +322,32 @@ def test_a_body_signed_by_nobody_is_not_even_kept(send, engine):
     domain = new_domain()
     answer = send(b"{}", topic="shop/redact", id="1", secret="made up", X_Shopify_Shop_Domain=domain)
     assert answer.status_code == 401 and rows(engine, domain) == []
+
+
+@pytest.mark.parametrize("what", ["a session token", "a link to the app", "a link with awkward names"])
+def test_what_shopify_signs_for_a_merchants_browser_is_no_delivery(send, engine, what):
+    """The same secret signs session tokens and links: whoever has such a signature cannot fill the inbox with it."""
+    domain, at = new_domain(), str(int(time.time()))
+    padded = SECRET.ljust(64, "\0")  # the same key to HMAC
+    token, _, signature = session_token(domain, secret=padded).rpartition(".")
+    pairs = {
+        "a link to the app": [("host", "YWRtaW4"), ("shop", domain), ("timestamp", at)],
+        "a link with awkward names": [('!{"a":"', '"}'), ("ids[]", "1"), ("shop", domain), ("timestamp", at)],
+    }
+    signed = {
+        "a session token": (token.encode(), base64.urlsafe_b64decode(f"{signature}=")),
+        **{
+            name: (signed_text(query), bytes.fromhex(query_signature(query, SECRET.encode())))
+            for name, query in pairs.items()
+        },
+    }
+    body, digest = signed[what]
+    assert is_signed(body, [SECRET.encode()], base64.b64encode(digest).decode())
+    answer = send(
+        body,
+        id="1",
+        X_Shopify_Hmac_Sha256=base64.b64encode(digest).decode(),
+        X_Shopify_Shop_Domain=domain,
+    )
+    assert (answer.status_code, answer.json) == (401, {"status": "not_signed"})
+    assert rows(engine, domain) == []
