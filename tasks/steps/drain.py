@@ -49,14 +49,16 @@ KEPT_TOPICS = frozenset(["customers/update"])
 KEPT_PREFIXES = ("returns/",)
 
 WAITING = "shop_domain = :domain and state = 'pending' and not_before <= :now"
-TAKE = text(
-    f"with ready as (select id from inbox where {WAITING} and attempts < :suspect"
+TAKING = (
+    "with ready as (select id from inbox where {waiting} and attempts < :suspect"
     "  order by id limit :limit for update skip locked),"
-    f" alone as (select id from inbox where {WAITING} and attempts >= :suspect and not exists (select 1 from ready)"
+    " alone as (select id from inbox where {waiting} and attempts >= :suspect and not exists (select 1 from ready)"
     "  order by id limit 1 for update skip locked)"
     " update inbox i set attempts = attempts + 1 from (table ready union all table alone) taken"
     " where i.id = taken.id returning i.id"
 )
+TAKE = text(TAKING.format(waiting=WAITING))
+TAKE_OF_THESE = text(TAKING.format(waiting=f"id = any(:these) and {WAITING}"))
 CLAIM = text(
     "select id, topic, webhook_id, body, received_at, triggered_at, attempts from inbox"
     " where id = any(:ids) and state = 'pending' and not topic = any(:acting) order by id for update skip locked"
@@ -101,8 +103,9 @@ def drain(
     max_attempts: int = ATTEMPTS_MAX,
     now: datetime | None = None,
     ids_are_global: bool = False,
+    these: Sequence[int] | None = None,
 ) -> Drained:
-    """Work up to `limit` pending events of a shop, in order of arrival.
+    """Work up to `limit` pending events of a shop, in order of arrival; with `these`, of these events.
 
     ids_are_global: order ids are Shopify's, so one that another shop has is not this shop's as well (tests have small
     ones, a pretend store its own).
@@ -112,7 +115,7 @@ def drain(
     was written, and every event is still pending.
     """
     now = now or datetime.now(UTC)
-    ids = _take(engine, domain, limit, now)
+    ids = _take(engine, domain, limit, now, these)
     try:
         with engine.begin() as connection:
             claimed = connection.execute(CLAIM, {"ids": ids, "acting": sorted(ACTS)}).all()
@@ -125,8 +128,8 @@ def drain(
                     _refuse_foreign(connection, shop, works)
                 _settle(connection, shop, [work for work in works if work.facts], now)
             _mark(connection, works, max_attempts, now)
-        for id in sorted({*ids} - {work.row.id for work in works}):
-            works += _act(engine, domain, id, max_attempts, now)
+        acts = sorted({*ids} - {work.row.id for work in works})
+        works += _act_all(engine, domain, acts, max_attempts, now)
         with engine.begin() as connection:
             left = connection.execute(LEFT, {"domain": domain, "now": now}).scalar_one()
     except DBAPIError:
@@ -135,11 +138,13 @@ def drain(
     return _summed(works, max_attempts, left)
 
 
-def _take(engine: Engine, domain: str, limit: int, now: datetime) -> list[int]:
+def _take(engine: Engine, domain: str, limit: int, now: datetime, these: Sequence[int] | None) -> list[int]:
     """Count the try before it is made, so that an event whose work kills the process is known, and in the end parked."""
     key = {"domain": domain, "now": now, "limit": limit, "suspect": SUSPECT_ATTEMPTS}
     with engine.begin() as connection:
-        return sorted(connection.execute(TAKE, key).scalars())
+        if these is None:
+            return sorted(connection.execute(TAKE, key).scalars())
+        return sorted(connection.execute(TAKE_OF_THESE, {**key, "these": list(these)}).scalars())
 
 
 def _give_back(engine: Engine, ids: Sequence[int]) -> None:
@@ -190,6 +195,21 @@ def _refuse(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) ->
         work.error = MissingWebhookId()
     elif work.row.body is None:
         work.error = BodyErased()
+
+
+def _act_all(engine: Engine, domain: str, ids: Sequence[int], max_attempts: int, now: datetime) -> list[Work]:
+    """One after the other. What the database has trouble with keeps none of the others waiting; it is raised at the end."""
+    works: list[Work] = []
+    trouble: DBAPIError | None = None
+    for id in ids:
+        try:
+            works += _act(engine, domain, id, max_attempts, now)
+        except DBAPIError as error:
+            log.warning("event_not_done", event_id=id, error=type(error).__name__)
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+    return works
 
 
 def _act(engine: Engine, domain: str, id: int, max_attempts: int, now: datetime) -> list[Work]:

@@ -434,10 +434,10 @@ def _ids_of(run: Run, bodies: Sequence[Body]) -> list[int]:
 
 
 def work_off(engine: Engine, shop: ShopRow, ids: Sequence[int], *, seconds: float = WORK_OFF_SECONDS) -> None:
-    """Drain the shop's inbox until these rows are booked or parked, or the time is up. Other workers may be at it too."""
+    """Drain these rows of the inbox until they are booked or parked, or the time is up. Other workers may be at it too."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        drained = drain(engine, shop.domain)
+        drained = drain(engine, shop.domain, these=ids)
         with engine.connect() as connection:
             if not connection.execute(WAITING, {"ids": list(ids)}).scalar_one():
                 return

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sqlalchemy import text
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
+from models.session import with_driver
 from tasks.steps.drain import ATTEMPTS_MAX, drain
 from tasks.steps.replay import replay
+from tasks.steps.survivors import hold
 from tests.flows.conftest import Door
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
@@ -86,6 +90,29 @@ def test_an_event_whose_every_try_kills_the_worker_is_tried_alone_then_parked(do
     first, second = drain(door.engine, door.shop.domain), drain(door.engine, door.shop.domain)
     assert (first.done, second.failed) == (2, 1)
     assert states(door)[-1] == ("failed", "attempts_exhausted")
+
+
+def test_a_merge_that_waits_in_vain_for_the_books_keeps_no_other_act_waiting(
+    door: Door, database_url: str
+) -> None:
+    gids = {
+        f"admin_graphql_api_customer_{which}_id": f"{number}"
+        for which, number in (("kept", 5), ("deleted", 6))
+    }
+    door.send("customers/merge", json.dumps({**gids, "status": "completed"}).encode())
+    asked = {"shop_domain": door.shop.domain, "data_request": {"id": 9}, "customer": {"id": 5}}
+    door.send("customers/data_request", json.dumps(asked).encode())
+    impatient = create_engine(
+        with_driver(database_url), connect_args={"options": "-c lock_timeout=100ms -c timezone=UTC"}
+    )
+    with door.engine.begin() as connection:
+        hold(connection, door.shop.id)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            drain(impatient, door.shop.domain)
+    impatient.dispose()
+    assert states(door) == [("pending", None), ("done", None)]
+    door.work()
+    assert states(door) == [("done", None)] * 2
 
 
 def test_what_is_signed_but_cannot_be_understood_is_kept_with_its_reason(door: Door) -> None:

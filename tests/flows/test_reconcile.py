@@ -64,6 +64,26 @@ def test_an_order_that_was_never_told_is_found_and_earns(town: Town) -> None:
     assert town.balance(customer) == 100
 
 
+def test_a_comparison_works_off_what_it_read_and_no_delivery(town: Town) -> None:
+    """Deliveries are not believed as readings are (OrderOfAnotherShop): they are left to who looks at them so."""
+    customer = town.customer()
+    waiting = town.sell(customer)
+    (delivery, *_) = town.store.take_outbox()
+    town.door.send(delivery.topic, delivery.body)
+    missed = town.sell(customer)
+    town.lose()
+    run = town.reconcile()
+    assert {each.name for each in run.repaired} == {waiting.name, missed.name}
+    states = town.rows(
+        "select topic, i.state from inbox i join shops s on s.domain = i.shop_domain where s.id = :shop order by i.id"
+    )
+    assert [(row["topic"], row["state"]) for row in states] == [
+        (delivery.topic, "pending"),
+        ("orders/read", "done"),
+        ("orders/read", "done"),
+    ]
+
+
 def test_a_refund_that_waited_for_its_order_is_settled_by_it(town: Town) -> None:
     customer = town.customer()
     order = town.sell(customer)
