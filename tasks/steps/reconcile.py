@@ -4,7 +4,8 @@ read a page of changed orders -> read whole those with news -> compare -> keep w
 compare again. What a comparison finds becomes facts like any webhook's; nothing is booked here.
 
 A run is a row of `reconciliations`. It goes on where it stopped: its cursor is the time of the last change that was
-dealt with, so a run that is interrupted at any point reads at most a few orders twice.
+dealt with and the orders of that second that were (a bulk edit changes many at once), so a run that is interrupted at
+any point reads at most a few orders twice, and gets on.
 """
 
 from __future__ import annotations
@@ -274,7 +275,7 @@ def _pages(run: Run) -> Iterator[Sequence[Node]]:
     asked: dict[str, Any] = {
         "first": PAGE,
         "after": None,
-        "query": f"updated_at:>='{run.cursor or stamp(run.since)}'",
+        "query": f"updated_at:>='{_position(run.cursor)[0] or stamp(run.since)}'",
     }
     while True:
         page = run.gateway.run(run.shop, "orders", asked, background=True)["orders"]
@@ -285,10 +286,29 @@ def _pages(run: Run) -> Iterator[Sequence[Node]]:
 
 
 def _chunks(run: Run, nodes: Sequence[Node]) -> Iterator[tuple[Sequence[Node], str]]:
-    """A page in parts, each with the cursor that stands once it is dealt with."""
-    for start in range(0, len(nodes), CHUNK):
-        chunk = nodes[start : start + CHUNK]
-        yield chunk, stamp(datetime.fromisoformat(chunk[-1]["updatedAt"]))
+    """What is left to do of a page, in parts, each with the cursor that stands once it is dealt with."""
+    at, done = _position(run.cursor)
+    left = [node for node in nodes if _changed(node) != at or node["legacyResourceId"] not in done]
+    for start in range(0, len(left), CHUNK):
+        chunk = left[start : start + CHUNK]
+        yield chunk, _cursor_after(run.cursor, chunk)
+
+
+def _position(cursor: str | None) -> tuple[str, Sequence[str]]:
+    """A cursor's second, and the orders changed in it that were dealt with."""
+    at, _, done = (cursor or "").partition(" ")
+    return at, done.split(",")
+
+
+def _cursor_after(cursor: str | None, chunk: Sequence[Node]) -> str:
+    at = _changed(chunk[-1])
+    before, done = _position(cursor)
+    ids = [node["legacyResourceId"] for node in chunk if _changed(node) == at]
+    return f"{at} {','.join([*(done if before == at else ()), *ids])}"
+
+
+def _changed(node: Node) -> str:
+    return stamp(datetime.fromisoformat(node["updatedAt"]))
 
 
 def stamp(at: datetime) -> str:

@@ -198,6 +198,21 @@ def test_a_run_whose_time_is_up_goes_on_where_it_stopped(town: Town) -> None:
     assert found(town.reconcile("asked", since=NOON)) == []
 
 
+def test_a_run_gets_on_though_more_orders_were_changed_in_one_second_than_it_has_time_for(town: Town) -> None:
+    customer = town.customer()
+    orders = [town.sell(customer) for _ in range(25)]
+    town.later(minutes=1)
+    for order in orders:
+        order.updated_at = town.now  # a bulk edit
+    town.lose()
+    read = 0
+    for _ in range(3):
+        run = town.reconcile("recent", budget_seconds=0)
+        read += run.orders_read
+    assert run.finished and read == len(orders)
+    assert town.balance(customer) == 100 * len(orders)
+
+
 @pytest.mark.parametrize(
     "error",
     [
