@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from tasks.steps.clock import DUE
+from tasks.steps.foreign import ELSEWHERE
 from tasks.steps.read import ON_ORDER
 from tests.conftest import RegisteredShop
 from tests.rules.build import day
@@ -14,6 +15,14 @@ MANY = (
     "insert into redemptions (shop_id, customer_id, reward_id, kind, amount, at, order_id)"
     " select :shop, 1, 'custom', 'custom', 1, now(), n from generate_series(1, 3000) as n;"
     "analyze redemptions"
+)
+
+MANY_ORDERS = (
+    "insert into shops (domain) select 'lookups-' || n || '.myshopify.com' from generate_series(1, 10) as n;"
+    "insert into installations (shop_id) select id from shops;"
+    "insert into orders (shop_id, order_id, facts, status, refunded_minor, flags, counted)"
+    " select 1 + n % 10, n, '{}', 'open', 0, '[]', '{}' from generate_series(1, 30000) as n;"
+    "analyze orders; analyze shops; analyze installations"
 )
 
 
@@ -33,6 +42,15 @@ def test_what_is_due_is_found_by_when_it_is_due(engine: Engine) -> None:
         plan = plan_of(connection, DUE, now=day(1), limit=200)
     assert "ix_timeline_due" in plan
     assert "ix_lots_due" in plan
+
+
+def test_the_orders_of_other_shops_are_looked_up_one_by_one(fresh_engine: Engine) -> None:
+    with fresh_engine.begin() as connection:
+        for statement in MANY_ORDERS.split(";"):
+            connection.execute(text(statement))
+        plan = plan_of(connection, ELSEWHERE, shop_id=1, ids=list(range(900_000, 900_050)))
+    assert "Seq Scan on orders" not in plan
+    assert plan.count("pk_orders") == 2
 
 
 def plan_of(connection: Connection, statement: TextClause, **values: object) -> str:
