@@ -97,6 +97,10 @@ CONNECTED = text(
 IN_ORDER = text(
     "select 1 from installations where shop_id = :shop_id and state = 'active' and access_token is not null"
 )
+TOLD_BEFORE = text(
+    "select 1 from inbox old join inbox new on new.shop_domain = old.shop_domain and new.topic = old.topic"
+    " and new.body = old.body where new.id = :id and old.id < new.id and old.received_at < :since limit 1"
+)
 UNPARK = text(
     "update inbox set state = 'pending', attempts = 0, error_code = null, error = null, not_before = now(),"
     " rung_at = null, rings = 0 where shop_domain = :domain and state = 'failed' and error_code = 'unknown_shop'"
@@ -266,16 +270,26 @@ def uninstalled(connection: Connection, shop: ShopRow, payload: Mapping[str, Any
 
     Safe to run twice, and twice at once: under the shop's lock. An event that is older than the present installation
     tells of an earlier one and changes nothing. A body of another shop is refused (ForeignShop): headers are unsigned.
+    So is the time that the header says: a body that disconnected an earlier installation is not believed again by
+    itself. Shopify is asked, and refuses the tokens if the app is gone.
     """
     check_act(event.topic, shop, payload)
     connection.execute(SHOP_LOCKED, {"shop_id": shop.id})
     held = locked(connection, shop.id)
     if held is not None and held.state != "uninstalled" and _told_at(payload, event) < held.obtained_at:
         return "installed again since: nothing to do"
+    if held is not None and held.state != "uninstalled" and _was_told(connection, event, held.obtained_at):
+        outbox.put(connection, shop.id, CHECK, f"{CHECK}:{event.cause}", {})
+        return "told word by word before this installation: Shopify is asked"
     forget(connection, shop.id)
     shops.remove(connection, shop.domain)
     log.info("shop_uninstalled", shop_id=shop.id)
     return "uninstalled: tokens dropped"
+
+
+def _was_told(connection: Connection, event: Event, since: datetime) -> bool:
+    """Whether the very same body came before then: whoever keeps one can send it again under other headers."""
+    return connection.execute(TOLD_BEFORE, {"id": event.id, "since": since}).one_or_none() is not None
 
 
 def scopes_updated(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:

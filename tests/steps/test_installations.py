@@ -211,6 +211,18 @@ def test_a_body_that_is_not_this_shops_uninstalls_nothing(engine: Engine, payloa
     assert row(engine, shop.id)["state"] == "active"
 
 
+def test_the_same_body_again_disconnects_no_later_installation(engine: Engine):
+    """Its signature covers neither its time nor its id: whoever kept it could send it for ever. Shopify is asked."""
+    name = domain()
+    connect(engine, name, now=NOW - timedelta(minutes=1))
+    uninstall(engine, name, at=NOW)
+    shop = connect(engine, name, expiring(2), datetime.now(UTC))
+    again = uninstall(engine, name, at=NOW + timedelta(days=1))
+    assert again == ["told word by word before this installation: Shopify is asked"]
+    assert row(engine, shop.id)["state"] == "active"
+    assert rows_of_outbox(engine, shop.id).count(("check_subscriptions", "pending")) >= 2
+
+
 def test_events_after_the_uninstall_are_kept_and_go_on_when_it_is_installed_again(engine: Engine):
     shop = connect(engine, domain())
     uninstall(engine, shop.domain, at=NOW + timedelta(minutes=1))
