@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from sqlalchemy import Engine, text
 
 from app.cli.context import (
     Session,
@@ -40,7 +41,7 @@ from app.sandbox.sender import WELL_BEHAVED, Sender
 from app.sandbox.server import Shopfront, create_sandbox, served
 from app.sandbox.store import Delivery
 from app.sandbox.world import World
-from models.errors import UnwindError
+from models.errors import InvalidSetting, UnwindError
 from models.session import make_engine, upgrade
 from models.settings import load_settings
 from worker.embedded import parts
@@ -49,6 +50,10 @@ from worker.supervisor import Child, Supervisor
 HELD, BROKEN, INTERRUPTED = 0, 1, 130
 LOOPBACK = "127.0.0.1"
 DEFAULT_SEED = 1
+DEMO_STORE = r"^demo-[0-9]{1,6}-[0-9]{14}-[0-9a-f]{4}\.myshopify\.com$"  # as `new_domain` names them
+REAL_STORE = text(
+    "select domain from shops where state = 'installed' and domain !~ :demo order by id limit 1"
+)
 USAGE_SHOWN_AFTER = timedelta(seconds=3)  # Shopify counts how often a code was used, late
 
 
@@ -134,14 +139,26 @@ def demo_session(data: Path, show: Show, known: Application, *, store_url: str) 
         shopify_base_url=store_url,
     ).model_copy(update={"database_url": None, "redis_url": None})
     show.say("starting the database and the broker")
-    with parts(settings, data, command="unwind demo", say=note) as found:
+    with parts(settings, data, command="unwind demo", lasting=True, say=note) as found:
         ours = in_force(settings, found, data)
         upgrade(found.database_url)
         engine = make_engine(found.database_url)
         try:
+            without_real_stores(engine, data)
             yield Session(ours, found, engine)
         finally:
             engine.dispose()
+
+
+def without_real_stores(engine: Engine, data: Path) -> None:
+    """Refuse a folder in which a real store is kept: the demo's worker would send its tokens to the pretend one.
+
+    For the same reason the demo owns its data while it runs (`lasting`): `unwind up` cannot run on them meanwhile.
+    """
+    with engine.connect() as connection:
+        found = connection.execute(REAL_STORE, {"demo": DEMO_STORE}).scalar_one_or_none()
+    if found is not None:
+        raise InvalidSetting("--data", f"{data} is the folder of {found}; give the demo one of its own")
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from app.cli.demo import DEMO_STORE, new_domain
 from app.cli.demo_story import LOST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,33 @@ def test_a_demo_ends_well_only_because_every_check_held(tmp_path: Path) -> None:
     assert any(refund["returned"] > 0 for refund in document["refunds"])
     details = {check["name"]: check["detail"] for check in document["checks"]}
     assert all(int(details[name].split()[0]) > 0 for name in COUNTED)
+
+
+def unwind(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments, "--data", str(tmp_path / "data")],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+
+
+def test_a_demo_never_runs_where_a_real_store_is_kept(tmp_path: Path) -> None:
+    """Its worker would send that store's tokens to the pretend one."""
+    assert unwind(tmp_path, "shop", "add", "demo-lamps.myshopify.com").returncode == 0
+    done = unwind(tmp_path, "demo", "--once", "--orders", "3", "--refunds", "3")
+    assert done.returncode == 2, done.stderr
+    assert "is the folder of demo-lamps.myshopify.com" in done.stderr and "Traceback" not in done.stderr
+    listed = unwind(tmp_path, "shop", "list", "--json").stdout
+    assert [shop["domain"] for shop in json.loads(listed)] == ["demo-lamps.myshopify.com"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, -7, 10**12 + 5])
+def test_the_stores_of_demos_before_are_no_real_ones(seed: int) -> None:
+    assert re.search(DEMO_STORE, new_domain(seed))
 
 
 class Running:
@@ -117,6 +145,8 @@ def test_a_demo_stays_up_takes_refunds_made_by_hand_and_ends_when_asked(tmp_path
         refund = requests.post(f"{store}/control/orders/{kept['id']}/refunds", json={}, timeout=5)
         assert refund.status_code == 201, refund.text
         assert_fully_refunded(f"{api}/orders/{kept['id']}", token)
+        beside = unwind(tmp_path, "demo", "--once")
+        assert beside.returncode != 0 and "`unwind demo`" in beside.stderr  # or it would take its tasks
         demo.process.send_signal(signal.SIGINT)
         assert demo.process.wait(60) == 0
     with pytest.raises(requests.ConnectionError):
