@@ -171,10 +171,11 @@ def test_an_answer_of_a_known_shape_is_understood(says, body):
     holds(says, body)
 
 
-@pytest.mark.parametrize("path", recordings())
-def test_a_recorded_answer_is_understood(says, path):
-    found = list(answers_in(json.loads(path.read_text(encoding="utf-8"))))
-    for body in found:
+@pytest.mark.parametrize("recording", [pytest.param(OURS, id="ours, as one recording"), *recordings()])
+def test_every_answer_in_a_recording_is_found_and_understood(says, recording):
+    if isinstance(recording, Path):
+        recording = json.loads(recording.read_text(encoding="utf-8"))
+    for body in answers_in(recording):
         holds(says, body)
 
 
