@@ -55,7 +55,7 @@ from models.rules.program import Reward, program_at
 from models.settings import Settings
 from tasks.gateway.client import Gateway
 from tasks.steps import discounts
-from tasks.steps.endings import code_is_back, code_is_gone, end_whole, locked_for_use
+from tasks.steps.endings import code_is_back, code_is_gone, end_whole, locked_for_use, locked_whole
 from tasks.steps.load import open_world
 from tasks.steps.outbox import Leased, finish, put
 from tasks.steps.programs import programs_of
@@ -587,7 +587,8 @@ class _GivingBack(_Job):
 def create_given_up(connection: Connection, leased: Leased, error: Never) -> None:
     """A code that cannot be made: its points come back whole, unless it may be there for all we know (R21)."""
     job = {"shop_id": leased.shop.id, "id": int(leased.payload["redemption_id"])}
-    if connection.execute(LOCK, job).one().code_state != "wanted":
+    _, _, redemption = locked_whole(connection, leased.shop, job["id"], datetime.now(UTC))
+    if redemption.code_state != "wanted":
         return
     if _may_be_sent(connection, leased):
         words = "nobody knows whether the code was made; look for it at Shopify, then try the row again"

@@ -6,6 +6,7 @@ takes it into account (R21-R23, R30).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,15 @@ from sqlalchemy import Connection, Row, text
 from models.errors import NotFound, Refused
 from models.rules.wallet import RETURN
 from tasks.steps import sql
-from tasks.steps.load import ShopRow, load_orders, load_redemptions, lock_codes, lock_wallets, open_world
+from tasks.steps.load import (
+    ShopRow,
+    World,
+    load_orders,
+    load_redemptions,
+    lock_codes,
+    lock_wallets,
+    open_world,
+)
 from tasks.steps.settle import settle, settle_items
 from tasks.steps.timeline import item, redemption_target
 
@@ -57,11 +66,7 @@ def end_whole(connection: Connection, shop: ShopRow, redemption_id: int, *, kind
     """
     assert kind in KINDS, kind
     key = {"shop_id": shop.id, "id": redemption_id}
-    world = open_world(connection, shop, now)
-    lock_codes(world, connection.execute(CODES, key).scalars())
-    members = connection.execute(MEMBERS, key).all()
-    lock_wallets(world, [member.customer_id for member in members])
-    redemption = _locked(connection, shop, redemption_id)
+    world, members, redemption = locked_whole(connection, shop, redemption_id, now)
     if redemption.ended is not None:
         return 0
     orders = connection.execute(USED_ON, key).scalars().all()
@@ -89,6 +94,18 @@ def end_whole(connection: Connection, shop: ShopRow, redemption_id: int, *, kind
     ]
     settle_items(world, items, cause)
     return sum(member.amount for member in members)
+
+
+def locked_whole(
+    connection: Connection, shop: ShopRow, redemption_id: int, now: datetime
+) -> tuple[World, Sequence[Row[Any]], Row[Any]]:
+    """The redemption and what its members gave, locked after its codes and their wallets, as everywhere. Raises NotFound."""
+    key = {"shop_id": shop.id, "id": redemption_id}
+    world = open_world(connection, shop, now)
+    lock_codes(world, connection.execute(CODES, key).scalars())
+    members = connection.execute(MEMBERS, key).all()
+    lock_wallets(world, [member.customer_id for member in members])
+    return world, members, _locked(connection, shop, redemption_id)
 
 
 def code_is_back(

@@ -3,21 +3,29 @@ both (R16, R21, R30)."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from models.errors import AccessDenied, NeedsMerchant, OutcomeUnknown, ShopifyUnreachable
 from models.rules.codes import mark
 from models.settings import Settings
 from tasks.steps.codes import codes_key
+from tasks.steps.merges import merge
+from tasks.steps.shops import by_id
+from tasks.steps.survivors import hold_alone
 from tests.conftest import RegisteredShop
 from tests.flows.codes_story import COST, REWARD, CodeRefused, Died, Story, Wire, raising
 
 UNKNOWN = OutcomeUnknown("no answer")
+WAITING = text(
+    "select exists (select from pg_locks where locktype = 'advisory' and not granted"
+    " and database = (select oid from pg_database where datname = current_database()))"
+)
 
 
 @pytest.fixture
@@ -155,6 +163,23 @@ def test_denied_access_gives_the_points_back(story: Story) -> None:
     story.work()
     assert_given_back(story, "code_failed", state="failed")
     assert story.store.codes.discounts == {}
+
+
+def test_a_code_given_up_in_the_middle_of_a_merge_goes_to_the_survivor(story: Story) -> None:
+    """Locks come in one order everywhere: whoever gives up waits for the merge, and the merge for nobody."""
+    survivor = story.shopify.customer()
+    story.wire.before.append(raising(AccessDenied("write_discounts")))
+    with ThreadPoolExecutor(1) as worker, story.engine.begin() as connection:
+        hold_alone(connection, story.id)
+        giving_up = worker.submit(story.work)
+        while not connection.execute(WAITING).scalar_one():
+            assert not giving_up.done()
+        shop = by_id(connection, story.id)
+        merge(connection, shop, kept=survivor.id, deleted=story.customer.id, cause="test", now=story.clock())
+        connection.commit()
+        assert giving_up.result() == ["failed: access_denied"]
+    assert story.redemption.customer_id == survivor.id
+    assert_given_back(story, "code_failed", state="failed")
 
 
 def test_without_a_token_code_and_points_wait_for_the_merchant(story: Story) -> None:
