@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -327,8 +327,3 @@ def is_secret(field: FieldInfo) -> bool:
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
     chosen = get_args(field.annotation)
     return chosen if chosen and all(isinstance(choice, str) for choice in chosen) else ()
-
-
-def environment_of(settings: Settings, base: Mapping[str, str], **more: str) -> dict[str, str]:
-    """The environment of a child process: `base`, then the settings, then `more`."""
-    return {**base, **settings.environment(), **more}

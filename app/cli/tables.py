@@ -14,8 +14,8 @@ WIDTH = 160  # when the output is no terminal; wide enough that ids are not brok
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> str:
-    """Rows as a table of text, `empty` when there are none. Values are shown as they are, never as markup."""
-    found = [["" if value is None else str(value) for value in row] for row in rows]
+    """Rows as a table of text, `empty` when there are none. Values are never markup, and tell a terminal nothing."""
+    found = [[cell(value) for value in row] for row in rows]
     if not found:
         return empty
     drawn = Table(*columns, box=box.SIMPLE_HEAD, highlight=False, pad_edge=False)
@@ -24,3 +24,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     out = io.StringIO()
     Console(file=out, width=WIDTH, no_color=True).print(drawn)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def cell(value: object) -> str:
+    """A value as text: merchants name their orders, and a name may hold what steers a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -68,7 +68,7 @@ class Reply:
     """An answer as it came."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)  # the token address's holds tokens
     retry_after: str | None = None
     version: str | None = None  # of the API that answered: another than asked for, once that one has ended
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.cli import COMMANDS, SUMMARIES, cli, run
 from app.cli.context import Session, own_key
+from app.cli.tables import table
 from app.cli.up import children, reachable_host
 from models.session import make_engine
 from models.settings import described, is_fernet_key, load_settings
@@ -32,6 +33,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_of_the_table_can_be_loaded(name: str) -> None:
     assert isinstance(cli.get_command(click.Context(cli), name), click.Command)
     assert SUMMARIES[name].endswith(".")
+
+
+def test_a_table_shows_what_it_is_given_and_steers_no_terminal() -> None:
+    shown = table(("order", "found"), [["\x1b]0;owned\x07#1\x9b2J", "[red]æ[/red]"]], empty="")
+    assert "?]0;owned?#1?2J" in shown and "[red]æ[/red]" in shown
+    assert not {c for c in shown if not c.isprintable()} - {"\n"}
 
 
 def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:
