@@ -48,6 +48,8 @@ def configure(settings: Settings) -> None:
     root.handlers = [handler]
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # readiness asks for the schema's version all day
+    # in detail it tells every address, and a bulk result's is signed
+    logging.getLogger("urllib3").setLevel(max(level, logging.INFO))
 
 
 def is_news(record: logging.LogRecord) -> bool:

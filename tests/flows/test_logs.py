@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import structlog
+from pytest_httpserver import HTTPServer
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -67,6 +70,21 @@ def test_an_error_of_the_database_is_shown_without_what_the_statement_was_given(
     shown = line_of(Settings(log_format=format), "failed", error=raised.value)
     assert "division by zero" in shown and "select 1 / length" in shown
     assert "ann@example.com" not in shown
+
+
+def test_not_even_in_detail_is_the_address_of_a_download_told(httpserver: HTTPServer) -> None:
+    """A bulk result's address is signed: whoever has it can read the file."""
+    httpserver.expect_request("/result").respond_with_data("{}\n")
+    asks = (
+        "import sys; from models.settings import Settings; from worker.logs import configure;"
+        " from tasks.gateway.client import Connections;"
+        " ours = Settings(log_level='DEBUG', shopify_base_url=sys.argv[1]); configure(ours);"
+        " print(list(Connections(ours).download(sys.argv[1] + '/result?Signature=secret')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks, httpserver.url_for("")], capture_output=True, text=True, check=True
+    )
+    assert "{}" in done.stdout and "secret" not in done.stderr
 
 
 def test_tasks_that_tick_are_not_news_but_their_troubles_are() -> None:
