@@ -105,11 +105,12 @@ UNPARK = text(
     "update inbox set state = 'pending', attempts = 0, error_code = null, error = null, not_before = now(),"
     " rung_at = null, rings = 0 where shop_domain = :domain and state = 'failed' and error_code = 'unknown_shop'"
 )
-# `finished_at` of what an uninstall cancelled is the time of its transaction, as `uninstalled_at` is
+# `finished_at` of what an uninstall cancelled is the time of its transaction, as `uninstalled_at` is. Work that was
+# decided while it was uninstalled was cancelled later (`forget` again, when the shop is redacted): it is due as well
 REVIVE = text(
     "update outbox o set state = 'pending', attempts = 0, not_before = now(), rung_at = null, finished_at = null"
     " from installations i where i.shop_id = :shop_id and o.shop_id = i.shop_id and o.state = 'cancelled'"
-    " and o.finished_at = i.uninstalled_at"
+    " and o.finished_at >= i.uninstalled_at"
 )
 
 

@@ -260,6 +260,18 @@ def test_what_an_uninstall_cancelled_is_due_again_and_nothing_else(engine: Engin
     ]
 
 
+def test_what_was_decided_during_the_uninstall_and_cancelled_later_is_due_again(engine: Engine):
+    """A drain that had begun before the uninstall is committed after it; two days later the shop is redacted."""
+    shop = connect(engine, domain())
+    uninstall(engine, shop.domain, at=NOW + timedelta(minutes=1))
+    with engine.begin() as connection:
+        outbox.put(connection, shop.id, "read_order", "order:1", {"order_id": 1, "why": "test"})
+    with engine.begin() as connection:
+        installations.forget(connection, shop.id)
+    connect(engine, shop.domain, expiring(2), NOW + timedelta(days=3))
+    assert ("read_order", "pending") in rows_of_outbox(engine, shop.id)
+
+
 def test_uninstalling_twice_is_uninstalling_once(engine: Engine):
     shop = connect(engine, domain())
     with engine.begin() as connection:
