@@ -16,6 +16,8 @@ UnwindError
     |-- RefundOfAnotherOrder
     |-- ForeignShop         the signed body is of another shop than the headers say
     |-- OrderOfAnotherShop  the order is on record at another of our shops: a body sent again under this one's name
+    |-- MergeConflict       goes against a merge of customers that was told before (R33)
+    |-- BodyErased          on record is only that the event came
     |-- ShopifyRefused      understood, and not done: its user errors say why
     |-- AccessDenied        a scope or an approval is missing
     |-- NeedsMerchant       no token that works: the merchant must open the app once
@@ -91,7 +93,8 @@ class UnknownShop(Never):
 
     def __init__(self, domain: str) -> None:
         super().__init__(
-            f"{domain} is not installed; `unwind shop add {domain}` registers it, then retry the event"
+            f"{domain} is not installed; once its merchant installs the app this is done by itself,"
+            f" or `unwind shop add {domain}` registers it, then retry the event"
         )
         self.domain = domain
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import click
 
-from models.errors import InvalidSetting, UnwindError
+from models.errors import InvalidSetting, ShopifyUnreachable, UnwindError
 
 COMMANDS = {
     "demo": "app.cli.demo:demo",
@@ -33,7 +33,7 @@ COMMANDS = {
 SUMMARIES = {
     "demo": "Show the main job: a pretend store, refunds, and what came of them.",
     "up": "Run the receiver, the worker and the scheduler for a real store.",
-    "shop": "Add, list and remove stores without Shopify's install page.",
+    "shop": "Stores: add one without Shopify's install page, list, remove, rotate the tokens' keys.",
     "token": "Create a token for the JSON API.",
     "verify": "Recompute every balance from the record and print differences.",
     "replay": "Run recorded events again (must change nothing).",
@@ -92,6 +92,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except UnwindError as error:
-        click.echo(f"unwind: {error}", err=True)
+        click.echo(f"unwind: {in_words(error)}", err=True)
         return WRONG_USAGE if isinstance(error, InvalidSetting) else FOUND_WRONG
     return status if isinstance(status, int) else DONE
+
+
+def in_words(error: UnwindError) -> str:
+    """An error of ours for whoever called: who does not answer, when it is not us."""
+    if isinstance(error, ShopifyUnreachable):
+        return f"Shopify does not answer ({error}); nothing is lost, run it again later"
+    return str(error)

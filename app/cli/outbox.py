@@ -38,6 +38,7 @@ def list_(
         session(data, command="unwind outbox list", existing=True) as here,
         here.engine.connect() as connection,
     ):
+        shops.known(connection, wanted)
         rows = steps.listing(connection, wanted, waiting=waiting, before=before, limit=limit)
     more = f"\nolder ones: --before {rows[-1]['id']}" if len(rows) == limit else ""
     empty = "nothing is waiting" if waiting else "nothing failed"

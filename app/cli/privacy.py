@@ -39,6 +39,7 @@ def list_(domain: str | None, every: bool, data: Path, as_json: bool) -> int | N
         session(data, command="unwind privacy list", existing=True) as here,
         here.engine.connect() as connection,
     ):
+        shops.known(connection, wanted)
         found = steps.listing(connection, wanted, every=every)
     text = table(COLUMNS, [line_of(row) for row in found], empty="nothing is asked")
     emit({"requests": found}, as_json=as_json, text=text)
@@ -60,6 +61,7 @@ def line_of(row: dict[str, Any]) -> list[object]:
     metavar="FILE",
     help="A new file, readable by you alone. Without it the document is printed.",
 )
+@click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as it does anyway.")
 @data_option
 def export_(
     domain: str, request_id: int | None, customer_id: int | None, output: Path | None, data: Path

@@ -38,9 +38,13 @@ def up(host: str | None, port: int | None, flower: bool, data: Path, as_json: bo
     Uses DATABASE_URL and REDIS_URL when they are set, else servers of its own under --data. Ends cleanly on SIGTERM:
     work in hand is finished or returned.
     """
-    check(load_settings(ENV_FILE, host=host, port=port), flower=flower)
+    given = load_settings(ENV_FILE, host=host, port=port)
+    check(given, flower=flower)
     with session(data, command="unwind up", lasting=True, upgraded=True, host=host, port=port) as here:
         addresses = urls(here.settings, flower=flower)
+        unset = unset_for_stores(here.settings)
+        if unset:
+            note(f"no store can be connected: {', '.join(unset)} is not set; `unwind settings` explains each")
         return supervised(here, children(here, flower=flower), addresses, as_json=as_json)
 
 
@@ -51,6 +55,17 @@ def check(settings: Settings, *, flower: bool) -> None:
     if flower:
         settings.require_flower()
         port_is_free("FLOWER_PORT", settings.flower_address, settings.flower_port)
+
+
+def unset_for_stores(settings: Settings) -> list[str]:
+    """What is missing for the installation of an app, when one is meant: webhooks sent by hand need none of it."""
+    needed = {
+        "SHOPIFY_API_KEY": settings.shopify_api_key,
+        "SHOPIFY_APP_URL": settings.shopify_app_url,
+        "TOKEN_ENCRYPTION_KEYS": settings.token_encryption_keys,
+    }
+    meant = settings.shopify_api_key or settings.shopify_app_url
+    return [name for name, value in needed.items() if meant and not value]
 
 
 def port_is_free(name: str, host: str, port: int) -> None:

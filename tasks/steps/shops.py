@@ -70,6 +70,12 @@ def get(connection: Connection, domain: str) -> ShopRow:
     return shop
 
 
+def known(connection: Connection, domain: str | None) -> None:
+    """A list of nothing would hide a misspelt store, removed or not. None: all of them. Raises NotFound."""
+    if domain is not None and any_state(connection, domain) is None:
+        raise NotFound("shop", domain)
+
+
 def listing(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(LISTING).all()
 

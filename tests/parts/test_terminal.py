@@ -12,10 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
-from app.cli import COMMANDS, SUMMARIES, cli, run
+from app.cli import COMMANDS, SUMMARIES, cli, in_words, run
 from app.cli.context import Session, own_key
 from app.cli.tables import table
-from app.cli.up import children, reachable_host
+from app.cli.up import children, reachable_host, unset_for_stores
+from models.errors import ShopifyUnreachable
 from models.session import make_engine
 from models.settings import described, is_fernet_key, load_settings
 from worker.embedded import Parts
@@ -102,6 +103,33 @@ def test_no_secret_stands_in_a_command_line_of_up() -> None:
         assert "hush" not in " ".join(child.command)
         assert "hush" not in repr(child)
         assert child.env["SHOPIFY_API_SECRET"] == "hush"
+
+
+@pytest.mark.parametrize(
+    ("given", "unset"),
+    [
+        pytest.param({}, [], id="no app is meant"),
+        pytest.param(
+            {"shopify_api_key": "key"}, ["SHOPIFY_APP_URL", "TOKEN_ENCRYPTION_KEYS"], id="half an app"
+        ),
+        pytest.param(
+            {
+                "shopify_api_key": "key",
+                "shopify_app_url": "https://unwind.example",
+                "token_encryption_keys": "A" * 43 + "=",
+            },
+            [],
+            id="all of it",
+        ),
+    ],
+)
+def test_up_says_what_keeps_stores_from_being_connected(given: dict[str, str], unset: list[str]) -> None:
+    assert unset_for_stores(load_settings(None, **given)) == unset
+
+
+def test_a_shopify_that_does_not_answer_is_named_and_not_a_loss() -> None:
+    told = in_words(ShopifyUnreachable("orders: ConnectionError"))
+    assert told == "Shopify does not answer (orders: ConnectionError); nothing is lost, run it again later"
 
 
 def test_settings_are_listed_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,11 @@ def test_what_did_not_fail_is_not_tried_again(unwind: Any, rows: list[int], whic
     assert unwind("outbox", "retry", str(rows[1] if which == "waiting" else 10**9))[0] == 1
 
 
+@pytest.mark.parametrize("command", ["outbox", "privacy"])
+def test_a_misspelt_store_is_no_empty_list(unwind: Any, command: str) -> None:
+    assert unwind(command, "list", "no-such-store.myshopify.com") == (1, "")
+
+
 def test_work_outside_moves_the_figures(client: Any, engine: Engine, rows: list[int]) -> None:
     figures = client.get("/metrics").text
     assert 'unwind_outbox{kind="create_code",state="pending"}' in figures
