@@ -13,13 +13,15 @@ NIGHT_HOUR = 1  # UTC; the shops follow each other for four hours from then on
 NIGHT_MINUTES = 240
 KEEP = timedelta(days=30)  # of runs that found nothing
 
-CONNECTED = text("""
-select s.id, s.domain,
-       (select max(r.started_at) from reconciliations r where r.shop_id = s.id and r.kind = 'recent') as recent_at,
-       (select max(r.started_at) from reconciliations r where r.shop_id = s.id and r.kind = 'nightly') as nightly_at,
-       (select array_agg(distinct r.kind) from reconciliations r
-         where r.shop_id = s.id and r.state = 'running') as running
+# A run that is not finished is the last of its kind: it is gone on with before another begins.
+LAST = "select started_at, state from reconciliations r where r.shop_id = s.id and kind = '{}' order by id desc limit 1"
+CONNECTED = text(f"""
+select s.id, s.domain, recent.started_at as recent_at, nightly.started_at as nightly_at,
+       array_remove(array[case recent.state when 'running' then 'recent' end,
+                          case nightly.state when 'running' then 'nightly' end], null) as running
   from installations i join shops s on s.id = i.shop_id
+  left join lateral ({LAST.format("recent")}) recent on true
+  left join lateral ({LAST.format("nightly")}) nightly on true
  where i.state = 'active' and i.access_token is not null and s.state = 'installed'
  order by s.id
 """)
@@ -39,10 +41,9 @@ def due(engine: Engine, *, now: datetime | None = None) -> list[tuple[str, str]]
 
 
 def _kinds(row: Row[Any], now: datetime) -> Iterator[str]:
-    running = row.running or ()
-    if "recent" in running or row.recent_at is None or row.recent_at <= now - EVERY:
+    if "recent" in row.running or row.recent_at is None or row.recent_at <= now - EVERY:
         yield "recent"
-    if "nightly" in running or (row.nightly_at or row.recent_at or now) < last_night(row.id, now):
+    if "nightly" in row.running or (row.nightly_at or row.recent_at or now) < last_night(row.id, now):
         yield "nightly"
 
 
