@@ -33,7 +33,11 @@ def privacy() -> None:
 @data_option
 @json_option
 def list_(domain: str | None, every: bool, data: Path, as_json: bool) -> int | None:
-    """The open requests about the store DOMAIN, or about all, oldest first; status 1 if one is overdue (20 days)."""
+    """The open requests about the store DOMAIN, or about all, oldest first; status 1 if one is overdue (20 days).
+
+    A data_request is answered by `unwind privacy export`; a shop_redact of a store that is installed is carried out
+    after `unwind shop remove`.
+    """
     wanted = None if domain is None else shops.normal_domain(domain)
     with (
         session(data, command="unwind privacy list", existing=True) as here,

@@ -26,7 +26,7 @@ from tasks.steps.vault import Vault
 log = structlog.get_logger()
 
 MARGIN = timedelta(seconds=60)  # a token that lives longer outlives a call
-REFRESH_AFTER = timedelta(days=30)  # a third of a refresh token's life: two more chances before it ends
+REFRESH_AFTER = timedelta(days=30)  # a third of a refresh token's life: from then on it is tried once a day
 JUST_NOW = timedelta(seconds=60)  # tokens this new were given to somebody who had the same trouble
 LOCK_WAIT_SECONDS = 15  # for another's refresh, which takes as long as Shopify does
 LIMITS = text(
