@@ -76,9 +76,9 @@ ERROR_PAGES = {
     "other_browser": ErrorPage(
         403,
         "This installation was not started here",
-        "It was started in another browser, more than ten minutes ago, or for another store; or your browser keeps no"
-        " cookies.",
-        START_AGAIN,
+        "It was started in another browser, more than ten minutes ago, or for another store; or it has ended already;"
+        " or your browser keeps no cookies.",
+        f"If the app is in your store's admin, all is well. Else: {START_AGAIN}",
         again=True,
     ),
     "used_link": ErrorPage(
