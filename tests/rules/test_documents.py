@@ -10,8 +10,14 @@ from app.cli import COMMANDS
 from models.rules.codes import IN_WORDS
 from models.settings import Settings
 from tasks.steps.trace import RULE_OF
+from tests.rules.test_every_rule_is_cited import RULES
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_every_rule_that_is_built_is_told_in_short() -> None:
+    told = re.findall(r"^\| ([RS]\d+) \|", (ROOT / "docs/rules.md").read_text(), re.M)
+    assert sorted(told) == sorted(RULES)
 
 
 def test_every_reason_code_is_explained_under_its_rule() -> None:
