@@ -164,6 +164,14 @@ class Settings(BaseSettings):
             raise ValueError(f"must be {OLDEST_API_VERSION} or later")
         return value
 
+    @field_validator("shopify_scopes")
+    @classmethod
+    def _scope_names(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
+        for scope in scopes:
+            if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", scope):
+                raise ValueError("must be access scopes such as read_orders, comma separated")
+        return scopes
+
     @field_validator("token_encryption_keys")
     @classmethod
     def _fernet_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
