@@ -44,7 +44,9 @@ def up(host: str | None, port: int | None, flower: bool, data: Path, as_json: bo
         addresses = urls(here.settings, flower=flower)
         unset = unset_for_stores(here.settings)
         if unset:
-            note(f"no store can be connected: {', '.join(unset)} is not set; `unwind settings` explains each")
+            note(
+                f"no merchant can connect a store: {', '.join(unset)} is not set; `unwind settings` explains each"
+            )
         return supervised(here, children(here, flower=flower), addresses, as_json=as_json)
 
 
