@@ -39,6 +39,11 @@ class UnwindError(Exception):
     code = "error"
 
 
+def code_of(error: BaseException | None) -> str:
+    """The stable code of one of ours; `internal` for any other, whatever it calls its own code."""
+    return error.code if isinstance(error, UnwindError) else "internal"
+
+
 class Later(UnwindError):
     code = "try_again"
 

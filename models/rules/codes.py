@@ -37,6 +37,7 @@ USED_ELSEWHERE = "USED_ELSEWHERE"
 ENDED_BEFORE_USE = "ENDED_BEFORE_USE"
 CANNOT_BE_COPIED = "CANNOT_BE_COPIED"
 CODE_TAKEN = "CODE_TAKEN"
+NOT_CONNECTED = "NOT_CONNECTED"
 IN_WORDS = {
     GIFT_CARD_REWARD: "a gift card is no discount (R16)",
     STORE_CREDIT_REWARD: "store credit is no discount (S8)",
@@ -48,6 +49,7 @@ IN_WORDS = {
     ENDED_BEFORE_USE: "its discount was ended before the code was used",
     CANNOT_BE_COPIED: "its discount is limited in a way that no new one can be given",
     CODE_TAKEN: "another discount has this code",
+    NOT_CONNECTED: "the shop gave no access to Shopify",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, Row, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from models.errors import (
     AttemptsExhausted,
@@ -24,6 +24,7 @@ from models.errors import (
     UnknownShop,
     UnknownTopic,
     Unparseable,
+    code_of,
 )
 from models.rules.facts import Fact
 from tasks.steps import sql
@@ -117,17 +118,7 @@ def drain(
     now = now or datetime.now(UTC)
     ids = _take(engine, domain, limit, now, these)
     try:
-        with engine.begin() as connection:
-            claimed = connection.execute(CLAIM, {"ids": ids, "acting": sorted(ACTS)}).all()
-            works = [Work(row) for row in claimed]
-            shop = find(connection, domain)
-            for work in works:
-                _read(work, shop, domain, max_attempts)
-            if shop is not None:
-                if ids_are_global:
-                    _refuse_foreign(connection, shop, works)
-                _settle(connection, shop, [work for work in works if work.facts], now)
-            _mark(connection, works, max_attempts, now)
+        works = _work_facts(engine, domain, ids, max_attempts, now, ids_are_global)
         acts = sorted({*ids} - {work.row.id for work in works})
         works += _act_all(engine, domain, acts, max_attempts, now)
         with engine.begin() as connection:
@@ -136,6 +127,24 @@ def drain(
         _give_back(engine, ids)
         raise
     return _summed(works, max_attempts, left)
+
+
+def _work_facts(
+    engine: Engine, domain: str, ids: Sequence[int], max_attempts: int, now: datetime, ids_are_global: bool
+) -> list[Work]:
+    """Claim, read, settle and mark, in one transaction: all of these events but those that ask for an act."""
+    with engine.begin() as connection:
+        claimed = connection.execute(CLAIM, {"ids": list(ids), "acting": sorted(ACTS)}).all()
+        works = [Work(row) for row in claimed]
+        shop = find(connection, domain)
+        for work in works:
+            _read(work, shop, domain, max_attempts)
+        if shop is not None:
+            if ids_are_global:
+                _refuse_foreign(connection, shop, works)
+            _settle(connection, shop, [work for work in works if work.facts], now)
+        _mark(connection, works, max_attempts, now)
+    return works
 
 
 def _take(engine: Engine, domain: str, limit: int, now: datetime, these: Sequence[int] | None) -> list[int]:
@@ -242,7 +251,7 @@ def _do(connection: Connection, shop: ShopRow, work: Work, act: Act) -> None:
         with connection.begin_nested():
             work.outcome = act(connection, shop, read_object(bytes(row.body)), event)
     except Exception as error:
-        if _is_of_the_database(error):
+        if sql.is_of_the_database(error):
             raise
         log.warning("event_failed", event_id=row.id, error=type(error).__name__, exc_info=True)
         work.error = error
@@ -266,7 +275,7 @@ def _settle(connection: Connection, shop: ShopRow, works: Sequence[Work], now: d
             world = open_world(connection, shop, now)
             settled = settle(world, [_told(work, fact) for work in works for fact in work.facts])
     except Exception as error:
-        if _is_of_the_database(error):
+        if sql.is_of_the_database(error):
             raise
         if len(works) == 1:
             log.warning("event_failed", event_id=works[0].row.id, error=type(error).__name__, exc_info=True)
@@ -282,13 +291,6 @@ def _settle(connection: Connection, shop: ShopRow, works: Sequence[Work], now: d
 
 def _told(work: Work, fact: Fact) -> Told:
     return Told(fact=fact, received_at=work.row.received_at, cause=f"inbox:{work.row.id}")
-
-
-def _is_of_the_database(error: Exception) -> bool:
-    """Trouble that another try may not have: connection lost, deadlock, lock wait, shutdown."""
-    return isinstance(error, OperationalError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
 
 
 def _mark(connection: Connection, works: Sequence[Work], max_attempts: int, now: datetime) -> None:
@@ -310,7 +312,7 @@ def _failure(work: Work, max_attempts: int, now: datetime) -> dict[str, Any]:
     wait = min(BACKOFF_SECONDS_MAX, 2**attempts)
     return {
         "state": "failed" if _is_final(work, max_attempts) else "pending",
-        "error_code": getattr(work.error, "code", "internal"),
+        "error_code": code_of(work.error),
         "error": _safe_message(work.error),
         "not_before": datetime.fromtimestamp(now.timestamp() + wait, UTC),
     }

@@ -26,7 +26,9 @@ from models.errors import (
     Refused,
     ShopifyThrottled,
     UnwindError,
+    code_of,
 )
+from tasks.steps import sql
 from tasks.steps.load import ShopRow
 
 log = structlog.get_logger()
@@ -39,7 +41,7 @@ TASK_OF_KIND = {
     "check_subscriptions": "subscriptions.check",
 }
 LEASE_SECONDS = 120  # longer than a task may run, so that nobody works on a row that another holds
-ATTEMPTS_MAX = 30  # with the waits below about nine hours: longer than an outage, shorter than patience
+ATTEMPTS_MAX = 30  # with the waits below about ten hours: longer than an outage, shorter than patience
 BACKOFF_SECONDS_MAX = 1800
 RING_AGAIN_SECONDS = 30  # a task sent for a row and not begun by then was lost
 MERCHANT_SECONDS = 3600  # between two tries of what waits for the merchant
@@ -68,7 +70,8 @@ END = text(
     " where shop_id = :shop_id and id = :id and state = 'leased' and attempts = :attempts"
 )
 POSTPONE = text(
-    "update outbox set state = 'pending', not_before = :at, leased_until = null, error_code = :code, error = :error"
+    "update outbox set state = 'pending', not_before = :at, leased_until = null, error_code = :code, error = :error,"
+    " attempts = attempts - :uncounted"
     " where shop_id = :shop_id and id = :id and state = 'leased' and attempts = :attempts"
 )
 HURRY = text(
@@ -159,16 +162,25 @@ def work(
     leased = lease(engine, shop, id, now)
     if leased is None:
         return "nothing to do: done already, not due, or somebody is at it"
+    if leased.attempts > ATTEMPTS_MAX + 1:  # each try before ended without a word: it kills whoever tries
+        return fail(engine, leased, AttemptsExhausted(leased.attempts - 1), give_up)
     try:
         return do(leased)
     except (Later, *FOR_SOMEBODY) as error:
         failure: Exception = error
     except Never as error:
         return fail(engine, leased, error, give_up)
-    except DBAPIError:
-        raise  # the lease ends, and the row is taken again
     except Exception as error:
-        log.exception("outbox_broken", kind=leased.kind, outbox_id=leased.id)
+        if sql.is_of_the_database(error):
+            raise  # the lease ends, and the row is taken again
+        quoted = isinstance(error, DBAPIError)  # its text may hold what the statement was given
+        log.error(
+            "outbox_broken",
+            kind=leased.kind,
+            outbox_id=leased.id,
+            error=type(error).__name__,
+            exc_info=not quoted,
+        )
         failure = error
     if leased.attempts >= ATTEMPTS_MAX and not isinstance(failure, FOR_SOMEBODY):
         return fail(engine, leased, AttemptsExhausted(leased.attempts), give_up)
@@ -213,9 +225,10 @@ def fail(engine: Engine, leased: Leased, error: Never, give_up: GiveUp | None = 
 def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) -> str:
     """Try again later: when Shopify said, else twice as late each time.
 
-    What waits for the merchant, or for a setting, waits as long as it takes: a new token makes it due at once (`hurry`).
+    What waits for the merchant, or for a setting, waits as long as it takes, and its tries are not counted: a new token
+    makes it due at once (`hurry`).
     """
-    code = getattr(error, "code", "internal")
+    code = code_of(error)
     wait = float(min(BACKOFF_SECONDS_MAX, 2**leased.attempts))
     if isinstance(error, ShopifyThrottled):
         wait = error.wait_seconds
@@ -225,10 +238,10 @@ def postpone(engine: Engine, leased: Leased, error: Exception, now: datetime) ->
         wait = OPERATOR_SECONDS
     said = str(error) if isinstance(error, UnwindError) else type(error).__name__
     key = {"shop_id": leased.shop.id, "id": leased.id, "attempts": leased.attempts}
+    told = {"at": now + timedelta(seconds=wait), "code": code, "error": said}
+    uncounted = int(isinstance(error, FOR_SOMEBODY))
     with engine.begin() as connection:
-        connection.execute(
-            POSTPONE, {**key, "at": now + timedelta(seconds=wait), "code": code, "error": said}
-        )
+        connection.execute(POSTPONE, {**key, **told, "uncounted": uncounted})
     return f"later: {code}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause
 from sqlalchemy.dialects.postgresql import JSONB, psycopg
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from models.tables import Base
 from tasks.steps.codec import dumps
@@ -118,3 +119,10 @@ def _columns(rows: Rows, jsons: frozenset[str]) -> dict[str, list[Any]]:
         name: [dumps(row[name]) for row in rows] if name in jsons else [row[name] for row in rows]
         for name in rows[0]
     }
+
+
+def is_of_the_database(error: Exception) -> bool:
+    """Trouble that another try may not have: connection lost, deadlock, lock wait, shutdown."""
+    return isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )

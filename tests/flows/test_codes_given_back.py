@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import Engine
@@ -20,6 +21,7 @@ from models.errors import (
 )
 from models.rules.codes import derived_code, mark
 from tasks.steps import codes, outbox
+from tasks.steps.load import ShopRow
 from tests.conftest import RegisteredShop
 from tests.flows.codes_story import COST, KEY, START, CodeRefused, Died, Story, Wire, raising
 from tests.rules.build import line, refund, returned
@@ -554,3 +556,21 @@ def test_a_code_comes_back_three_times_and_no_more(story: Story) -> None:
     assert (story.redemption.reactivations, story.redemption.returned, story.balance) == (3, COST, COST)
     assert not story.is_usable("SAVE5")
     story.assert_books_are_right()
+
+
+class Closed:
+    """The gateway of a shop that was never connected."""
+
+    def run(
+        self, shop: ShopRow, document_name: str, variables: object, *, background: bool = False
+    ) -> NoReturn:
+        raise NeedsMerchant(shop.domain, "not_connected")
+
+
+def test_a_shop_that_never_gave_access_has_the_points_given_back(story: Story) -> None:
+    """R23: there is nobody to wait for."""
+    refunded(story)
+    story.gateway = Closed()
+    story.work()
+    assert_points_are_back(story)
+    assert story.redemption.reactivation_error == "the shop gave no access to Shopify"

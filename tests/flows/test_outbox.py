@@ -103,32 +103,34 @@ def test_a_row_whose_worker_died_is_taken_again_and_the_dead_cannot_end_it(
 
 
 @pytest.mark.parametrize(
-    ("error", "seconds"),
+    ("error", "seconds", "counted"),
     [
-        pytest.param(ShopifyUnreachable("no answer"), 2, id="unreachable: twice as late each time"),
-        pytest.param(OutcomeUnknown("no answer"), 2, id="an outcome that is not known"),
-        pytest.param(ShopifyThrottled(61.0), 61, id="throttled: when Shopify said"),
+        pytest.param(ShopifyUnreachable("no answer"), 2, 1, id="unreachable: twice as late each time"),
+        pytest.param(OutcomeUnknown("no answer"), 2, 1, id="an outcome that is not known"),
+        pytest.param(ShopifyThrottled(61.0), 61, 1, id="throttled: when Shopify said"),
         pytest.param(
             NeedsMerchant("x.myshopify.com", "not_connected"),
             outbox.MERCHANT_SECONDS,
+            0,
             id="the merchant is needed",
         ),
         pytest.param(
             InvalidSetting("SHOPIFY_API_SECRET", "is not known to Shopify"),
             outbox.OPERATOR_SECONDS,
+            0,
             id="a setting is wrong",
         ),
-        pytest.param(RuntimeError("a fault of ours"), 2, id="a fault of ours"),
+        pytest.param(RuntimeError("a fault of ours"), 2, 1, id="a fault of ours"),
     ],
 )
 def test_what_may_go_better_later_is_tried_later(
-    engine: Engine, shop: RegisteredShop, row_id: int, error: Exception, seconds: int
+    engine: Engine, shop: RegisteredShop, row_id: int, error: Exception, seconds: int, counted: int
 ) -> None:
     at = now()
     said = outbox.work(engine, shop.domain, row_id, raising(error), now=at)
     row = row_of(engine, shop)
     assert said == f"later: {row.error_code}"
-    assert (row.state, row.not_before, row.attempts) == ("pending", at + timedelta(seconds=seconds), 1)
+    assert (row.state, row.not_before, row.attempts) == ("pending", at + timedelta(seconds=seconds), counted)
     assert "a fault of ours" not in row.error
     with engine.begin() as connection:
         outbox.hurry(connection, shop.id)
@@ -176,6 +178,30 @@ def test_what_is_tried_too_often_is_failed(engine: Engine, shop: RegisteredShop,
         said = outbox.work(engine, shop.domain, row_id, raising(ShopifyUnreachable("no answer")), now=at)
     assert said == "failed: attempts_exhausted"
     assert row_of(engine, shop).error_code == "attempts_exhausted"
+
+
+def test_what_kills_whoever_tries_it_is_failed_in_the_end(
+    engine: Engine, shop: RegisteredShop, row_id: int
+) -> None:
+    """Nobody comes back to say so: the tries are counted before they are made."""
+    with engine.begin() as connection:
+        statement = text("update outbox set attempts = :tries where id = :id")
+        connection.execute(statement, {"tries": outbox.ATTEMPTS_MAX + 1, "id": row_id})
+    said = outbox.work(engine, shop.domain, row_id, raising(AssertionError("tried")), now=now())
+    assert said == "failed: attempts_exhausted"
+
+
+def test_a_statement_that_the_database_refuses_is_no_trouble_of_the_database(
+    engine: Engine, shop: RegisteredShop, row_id: int
+) -> None:
+    """It would be refused for ever, so its tries are counted."""
+
+    def refused(leased: Leased) -> str:
+        with engine.begin() as connection:
+            connection.execute(text("insert into shops (domain, state) values ('x', 'nowhere')"))
+        return "never"
+
+    assert outbox.work(engine, shop.domain, row_id, refused, now=now()) == "later: internal"
 
 
 def test_a_task_is_sent_for_a_due_row_and_again_when_it_was_lost(
