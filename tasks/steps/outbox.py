@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from models.errors import (
     AttemptsExhausted,
     InvalidSetting,
-    Later,
     NeedsMerchant,
     Never,
     NotFound,
@@ -166,25 +165,25 @@ def work(
         return fail(engine, leased, AttemptsExhausted(leased.attempts - 1), give_up)
     try:
         return do(leased)
-    except (Later, *FOR_SOMEBODY) as error:
-        failure: Exception = error
-    except Never as error:
-        return fail(engine, leased, error, give_up)
     except Exception as error:
-        if sql.is_of_the_database(error):
-            raise  # the lease ends, and the row is taken again
+        return _after(engine, leased, error, give_up, now)
+
+
+def _after(engine: Engine, leased: Leased, error: Exception, give_up: GiveUp | None, now: datetime) -> str:
+    """What becomes of a row that was not done. Raises the error when it is the database's own trouble: the lease ends,
+    and the row is taken again."""
+    if sql.is_of_the_database(error):
+        raise error
+    waits = isinstance(error, FOR_SOMEBODY)
+    if isinstance(error, Never) and not waits:
+        return fail(engine, leased, error, give_up)
+    if not isinstance(error, UnwindError):
         quoted = isinstance(error, DBAPIError)  # its text may hold what the statement was given
-        log.error(
-            "outbox_broken",
-            kind=leased.kind,
-            outbox_id=leased.id,
-            error=type(error).__name__,
-            exc_info=not quoted,
-        )
-        failure = error
-    if leased.attempts >= ATTEMPTS_MAX and not isinstance(failure, FOR_SOMEBODY):
+        name = type(error).__name__
+        log.error("outbox_broken", kind=leased.kind, outbox_id=leased.id, error=name, exc_info=not quoted)
+    if leased.attempts >= ATTEMPTS_MAX and not waits:
         return fail(engine, leased, AttemptsExhausted(leased.attempts), give_up)
-    return postpone(engine, leased, failure, now)
+    return postpone(engine, leased, error, now)
 
 
 def lease(engine: Engine, shop: str, id: int, now: datetime) -> Leased | None:
