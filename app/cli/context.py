@@ -34,16 +34,19 @@ TERMINATED = 143
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def data_option(command: Command) -> Command:
+def data_option_at(default: Path) -> Callable[[Command], Command]:
     """`--data DIR`, handed over as `data: Path`."""
     return click.option(
         "--data",
         type=click.Path(file_okay=False, path_type=Path),
-        default=DATA,
+        default=default,
         show_default=True,
         metavar="DIR",
         help="Where the embedded database and broker keep their data.",
-    )(command)
+    )
+
+
+data_option = data_option_at(DATA)
 
 
 def json_option(command: Command) -> Command:

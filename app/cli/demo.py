@@ -25,7 +25,7 @@ from sqlalchemy import Engine, text
 
 from app.cli.context import (
     Session,
-    data_option,
+    data_option_at,
     ended_by_sigterm,
     in_force,
     json_option,
@@ -49,6 +49,9 @@ from worker.supervisor import Child, Supervisor
 
 HELD, BROKEN, INTERRUPTED = 0, 1, 130
 LOOPBACK = "127.0.0.1"
+DATA = Path(
+    ".unwind-demo"
+)  # not where `unwind up` keeps real stores: pretend ones must not be asked of Shopify
 DEFAULT_SEED = 1
 DEMO_STORE = r"^demo-[0-9]{1,6}-[0-9]{14}-[0-9a-f]{4}\.myshopify\.com$"  # as `new_domain` names them
 REAL_STORE = text(
@@ -69,7 +72,7 @@ USAGE_SHOWN_AFTER = timedelta(seconds=3)  # Shopify counts how often a code was 
 )
 @click.option("--once", is_flag=True, help="End after the summary; status 0 only if every check held.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the receiver.  [default: a free one]")
-@data_option
+@data_option_at(DATA)
 @json_option
 def demo(
     orders: int, refunds: int, seed: int, once: bool, port: int | None, data: Path, as_json: bool
