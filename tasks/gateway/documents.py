@@ -1,6 +1,7 @@
 """The GraphQL documents we send: `documents/<name>.graphql`, one operation a file, named as the file in CamelCase.
 
-They are texts and nothing is put together at run time, so that every one can be checked against the true schema
+What several of them ask for alike is a fragment, `documents/fragments/<Name>.graphql`; a document is its file and the
+fragments that it names, and nothing else is put together, so that every one can be checked against the true schema
 (tests/contract).
 """
 
@@ -12,7 +13,9 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("documents")
+FRAGMENTS = FOLDER / "fragments"
 OPERATION = re.compile(r"^(query|mutation|subscription)\b[ \t]*(\w*)", re.MULTILINE)
+SPREAD = re.compile(r"\.\.\.(\w+)")  # `...Name`; of an inline fragment `... on` the blank tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,29 @@ def document(name: str) -> Document:
     path = FOLDER / f"{name}.graphql"
     if not path.is_file():
         raise LookupError(f"no document {name!r}")
-    text = path.read_text(encoding="utf-8")
+    text = with_fragments(path.read_text(encoding="utf-8"))
     operations = OPERATION.findall(text)
     if len(operations) != 1 or operations[0][1] != operation_name(name):
         raise LookupError(f"{path.name} must hold one operation, named {operation_name(name)}")
     return Document(name, text, is_mutation=operations[0][0] == "mutation")
+
+
+def with_fragments(text: str) -> str:
+    """The text, and after it each fragment that it or another fragment names, once. Raises LookupError."""
+    named: list[str] = []
+    waiting = SPREAD.findall(text)
+    while waiting:
+        name = waiting.pop(0)
+        if name in named:
+            continue
+        path = FRAGMENTS / f"{name}.graphql"
+        if not path.is_file():
+            raise LookupError(f"no fragment {name!r}")
+        named.append(name)
+        fragment = path.read_text(encoding="utf-8")
+        waiting += SPREAD.findall(fragment)
+        text += f"\n{fragment}"
+    return text
 
 
 def names() -> tuple[str, ...]:

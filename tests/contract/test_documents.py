@@ -25,7 +25,7 @@ from graphql import (
 
 from app.sandbox.limits import cost_of
 from models.settings import Settings
-from tasks.gateway.documents import document, names, operation_name
+from tasks.gateway.documents import FRAGMENTS, document, names, operation_name, with_fragments
 from tasks.steps.reconcile import PAGE
 from tests.contract.conftest import VERSION
 
@@ -170,3 +170,15 @@ def test_a_mutation_asks_for_everything_that_an_error_says(admin, name):
         of = admin.schema.mutation_type.fields[payload.name.value].type
         type_ = get_named_type(get_named_type(of).fields["userErrors"].type)
         assert said >= {"field", "message", "code"} & set(type_.fields)
+
+
+def test_every_fragment_is_named_by_its_file_and_asked_for_by_some_document() -> None:
+    together = "\n".join(document(name).text for name in names())
+    for path in FRAGMENTS.iterdir():
+        assert f"fragment {path.stem} on " in path.read_text(encoding="utf-8")
+        assert f"...{path.stem}\n" in together
+
+
+def test_a_fragment_that_is_not_there_is_told_by_its_name() -> None:
+    with pytest.raises(LookupError, match="Nowhere"):
+        with_fragments("query Some { order { ...Nowhere } }")
