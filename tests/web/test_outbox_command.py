@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.cli import run
 from tasks.steps import outbox
 from tests.conftest import RegisteredShop
+from tests.terminal import Unwind, unwind_in
 
 
 @pytest.fixture
@@ -38,46 +38,41 @@ def unwind(
     capsys: pytest.CaptureFixture[str],
     database_url: str,
     redis_url: str,
-    tmp_path: Any,
-) -> Any:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("REDIS_URL", redis_url)
-
-    def call(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        return run([*arguments, "--data", str(tmp_path)]), capsys.readouterr().out
-
-    return call
+    tmp_path: Path,
+) -> Unwind:
+    environment = {"database_url": database_url, "redis_url": redis_url}
+    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 def test_what_failed_is_listed_with_its_reason_and_tried_again(
-    unwind: Any, engine: Engine, shop: RegisteredShop, rows: list[int]
+    unwind: Unwind, engine: Engine, shop: RegisteredShop, rows: list[int]
 ) -> None:
-    status, shown = unwind("outbox", "list", shop.domain, "--json")
-    assert status == 0
-    (failed,) = json.loads(shown)["rows"]
+    shown = unwind("outbox", "list", shop.domain, "--json")
+    assert shown.status == 0
+    (failed,) = shown.json["rows"]
     assert (failed["id"], failed["kind"], failed["reason"]) == (
         str(rows[0]),
         "create_code",
         {"code": "access_denied", "message": "no scope"},
     )
-    assert unwind("outbox", "retry", str(rows[0]))[0] == 0
-    assert unwind("outbox", "list", shop.domain)[1].strip() == "nothing failed"
-    status, shown = unwind("outbox", "list", shop.domain, "--waiting", "--json")
-    assert [(row["id"], row["attempts"]) for row in json.loads(shown)["rows"]] == [
+    assert unwind("outbox", "retry", str(rows[0])).status == 0
+    assert unwind("outbox", "list", shop.domain).out.strip() == "nothing failed"
+    waiting = unwind("outbox", "list", shop.domain, "--waiting", "--json")
+    assert [(row["id"], row["attempts"]) for row in waiting.json["rows"]] == [
         (str(rows[1]), 0),
         (str(rows[0]), 0),
     ]
 
 
 @pytest.mark.parametrize("which", ["waiting", "unknown"])
-def test_what_did_not_fail_is_not_tried_again(unwind: Any, rows: list[int], which: str) -> None:
-    assert unwind("outbox", "retry", str(rows[1] if which == "waiting" else 10**9))[0] == 1
+def test_what_did_not_fail_is_not_tried_again(unwind: Unwind, rows: list[int], which: str) -> None:
+    assert unwind("outbox", "retry", str(rows[1] if which == "waiting" else 10**9)).status == 1
 
 
 @pytest.mark.parametrize("command", ["outbox", "privacy"])
-def test_a_misspelt_store_is_no_empty_list(unwind: Any, command: str) -> None:
-    assert unwind(command, "list", "no-such-store.myshopify.com") == (1, "")
+def test_a_misspelt_store_is_no_empty_list(unwind: Unwind, command: str) -> None:
+    said = unwind(command, "list", "no-such-store.myshopify.com")
+    assert (said.status, said.out) == (1, "")
 
 
 def test_work_outside_moves_the_figures(client: Any, engine: Engine, rows: list[int]) -> None:

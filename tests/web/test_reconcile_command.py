@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from app.cli import run
 from models.settings import load_settings
 from tasks.gateway.oauth import Grant
 from tasks.steps import shops
 from tasks.steps.drain import drain
 from tasks.steps.installations import record_grant
 from tests.pretend import PretendShopify, pretend_shopify
+from tests.terminal import Unwind, unwind_in
 
 KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-
-
-class Output(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Unwind = Callable[..., Output]
 
 
 @pytest.fixture
@@ -55,16 +40,7 @@ def unwind(
     redis_url: str,
 ) -> Unwind:
     settings = shopify.settings(database_url=database_url, redis_url=redis_url, token_encryption_keys=KEY)
-    for name, value in settings.items():
-        monkeypatch.setenv(name.upper(), value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Output:
-        capsys.readouterr()
-        status = run(arguments)
-        return Output(status, *capsys.readouterr())
-
-    return call
+    return unwind_in(tmp_path, settings, monkeypatch, capsys)
 
 
 @pytest.fixture

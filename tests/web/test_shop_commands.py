@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.cli import run
 from tasks.steps import shops, tokens
+from tests.terminal import Unwind, unwind_in
 from tests.web.api.conftest import Caller, Store
-
-
-class Output(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Unwind = Callable[..., Output]
 
 
 @pytest.fixture
@@ -39,16 +23,8 @@ def unwind(
     redis_url: str,
 ) -> Unwind:
     """Run a command beside the tests' own servers."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Output:
-        capsys.readouterr()
-        status = run(arguments)
-        return Output(status, *capsys.readouterr())
-
-    return call
+    environment = {"database_url": database_url, "redis_url": redis_url}
+    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
 import secrets
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.cli import run
 from models.settings import Settings
 from tasks.gateway.oauth import Grant
 from tasks.steps import installations, shops
 from tasks.steps.vault import Vault
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.steps.token_server import key
+from tests.terminal import Unwind, unwind_in
 
 NOW = datetime.now(UTC)
 KEYS = f"{key('b')},{key('a')}"
-
-
-class Output(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Unwind = Callable[..., Output]
 
 
 @pytest.fixture
@@ -61,19 +45,7 @@ def unwind(
         "token_encryption_keys": key("a"),
         **shopify.settings(),
     }
-    for name, value in given.items():
-        monkeypatch.setenv(name.upper(), value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, stdin: str = "", **environment: str) -> Output:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        status = run(arguments)
-        return Output(status, *capsys.readouterr())
-
-    return call
+    return unwind_in(tmp_path, given, monkeypatch, capsys)
 
 
 def token_file(folder: Path, token: str) -> str:
