@@ -31,13 +31,13 @@ def record(
 ) -> None:
     """Write an entry for each timeline row that is new or came out otherwise, each expiry, each tier that moved."""
     entries = [
-        entry
+        made
         for before, after in _moved(booked.rows, world.moving)
-        for entry in _of_row(world, plans, booked, causes, before, after)
+        for made in _of_row(world, plans, booked, causes, before, after)
     ]
     entries += _expiries(world, booked, causes)
     entries += [
-        _entry(
+        entry(
             world,
             "tier.changed",
             customer,
@@ -50,7 +50,7 @@ def record(
         if world.moving is None or customer != world.moving.customer
     ]
     entries += _bare_refunds(world, plans, booked, told)
-    sql.insert(world.connection, "activity", entries)
+    say(world, entries)
 
 
 def _moved(
@@ -75,7 +75,12 @@ def _event_of(row: Item) -> tuple[object, ...]:
     return row["kind"], row["cause"], row["target"]
 
 
-def _entry(
+def say(world: World, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Add entries to the activity (R39)."""
+    sql.insert(world.connection, "activity", entries)
+
+
+def entry(
     world: World,
     kind: str,
     customer_id: int | None,
@@ -85,6 +90,7 @@ def _entry(
     detail: Mapping[str, Any],
     at: Any = None,
 ) -> dict[str, Any]:
+    """One entry; `at` is the event's own time, now where it has none."""
     return {
         "shop_id": world.shop.id,
         "kind": kind,
@@ -124,7 +130,7 @@ def _of_row(
         detail["moved_from"] = str(before["customer_id"])
     if before is not None and before["folded"]:
         detail["corrects"] = {name: before[name] for name in ("amount", "moved", "short", "expired")}
-    yield _entry(
+    yield entry(
         world, kind, row["customer_id"], row["order_id"], row["cause"], row["target"], detail, row["at"]
     )
 
@@ -165,7 +171,7 @@ def _order_words(plan: OrderPlan | None, row: Item) -> dict[str, Any]:
 
 def _expiries(world: World, booked: Booked, causes: Mapping[int, str]) -> list[dict[str, Any]]:
     return [
-        _entry(
+        entry(
             world,
             "points.expired",
             each.customer_id,
@@ -194,7 +200,7 @@ def _bare_refunds(
             if refund_id not in world.refunds_stored and key not in spoken:
                 reasons = [*made.flags, *_reasons(made, key)]
                 entries.append(
-                    _entry(
+                    entry(
                         world,
                         "refund.recorded",
                         made.order.customer_id,

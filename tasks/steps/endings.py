@@ -6,7 +6,7 @@ takes it into account (R21-R23, R30).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 
 from models.errors import NotFound, Refused
 from models.rules.wallet import RETURN
-from tasks.steps import sql
+from tasks.steps.activities import entry, say
 from tasks.steps.load import (
     ShopRow,
     World,
@@ -132,16 +132,8 @@ def code_is_back(
         code = {"code": fresh_code, "code_key": fresh_code.casefold(), "discount_id": discount_id}
         connection.execute(NEW_CODE, {**key, **code})
     connection.execute(CAME_BACK, {**key, "order_id": str(order_id), "ends_at": ends_at})
-    _tell(
-        connection,
-        shop,
-        redemption,
-        order_id,
-        now,
-        "code.reactivated",
-        {"ends_at": ends_at and ends_at.isoformat()},
-    )
-    settle(open_world(connection, shop, now), orders=[order_id])
+    ends = {"ends_at": ends_at and ends_at.isoformat()}
+    _settle_again(open_world(connection, shop, now), redemption, order_id, "code.reactivated", ends)
 
 
 def code_is_gone(
@@ -152,8 +144,8 @@ def code_is_gone(
     if redemption.reactivation != "wanted":
         return
     connection.execute(IS_GONE, {"shop_id": shop.id, "id": redemption_id, "reason": reason})
-    _tell(connection, shop, redemption, order_id, now, "code.not_reactivated", {"reason": reason})
-    settle(open_world(connection, shop, now), orders=[order_id])
+    why = {"reason": reason}
+    _settle_again(open_world(connection, shop, now), redemption, order_id, "code.not_reactivated", why)
 
 
 def locked_for_use(
@@ -181,17 +173,10 @@ def _locked(connection: Connection, shop: ShopRow, redemption_id: int) -> Row[An
     return row
 
 
-def _tell(
-    connection: Connection,
-    shop: ShopRow,
-    redemption: Row[Any],
-    order_id: int,
-    now: datetime,
-    kind: str,
-    detail: dict[str, Any],
+def _settle_again(
+    world: World, redemption: Row[Any], order_id: int, kind: str, detail: Mapping[str, Any]
 ) -> None:
-    """An activity entry (R39)."""
+    """Say what became of the code, and settle its order by it."""
     target = redemption_target(redemption.id)
-    row = {"shop_id": shop.id, "kind": kind, "customer_id": redemption.customer_id, "order_id": order_id}
-    row |= {"cause": target, "target": target, "at": now, "detail": detail}
-    sql.insert(connection, "activity", [row])
+    say(world, [entry(world, kind, redemption.customer_id, order_id, target, target, detail)])
+    settle(world, orders=[order_id])

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from models.errors import MergeConflict, Unparseable
 from tasks.steps import sql
-from tasks.steps.activities import record
+from tasks.steps.activities import entry, record, say
 from tasks.steps.book import Booked
 from tasks.steps.counting import recompute_tiers
 from tasks.steps.event import Event
@@ -218,21 +218,12 @@ def _say(world: World, deleted: int, survivor: int, cause: str, before: Mapping[
     """One entry for each of the two (R39)."""
     after = _balances(world, deleted, survivor)
     others = {deleted: {"merged_into": str(survivor)}, survivor: {"merged_from": str(deleted)}}
-    entries = [
-        {
-            "shop_id": world.shop.id,
-            "kind": "customer.merged",
-            "customer_id": customer,
-            "order_id": None,
-            "cause": cause,
-            "target": f"customer:{deleted}",
-            "at": world.now,
-            "detail": {
-                **other,
-                "balance_before": before.get(customer, 0),
-                "balance_after": after.get(customer, 0),
-            },
+    target = f"customer:{deleted}"
+    entries = []
+    for customer, other in others.items():
+        balances = {
+            "balance_before": before.get(customer, 0),
+            "balance_after": after.get(customer, 0),
         }
-        for customer, other in others.items()
-    ]
-    sql.insert(world.connection, "activity", entries)
+        entries.append(entry(world, "customer.merged", customer, None, cause, target, {**other, **balances}))
+    say(world, entries)
