@@ -6,6 +6,7 @@ UnwindError
 |   |-- BrokerUnreachable
 |   |-- ShopifyUnreachable  no answer, or one of its own trouble
 |   |-- ShopifyThrottled    says how long to wait
+|   |-- NameLookUpTimedOut  no resolver answered, so where an address leads is not known
 |   `-- OutcomeUnknown      a change was sent and no answer came: read the state before sending it again
 `-- Never                   trying again cannot help: the event is parked under `failed` with the reason
     |-- Unparseable         signed by Shopify, kept as it came, but not understood
@@ -70,6 +71,10 @@ class ShopifyThrottled(Later):
     def __init__(self, wait_seconds: float) -> None:
         super().__init__(f"Shopify asks to wait {wait_seconds:.1f} s")
         self.wait_seconds = wait_seconds
+
+
+class NameLookUpTimedOut(Later):
+    code = "name_look_up_timed_out"
 
 
 class OutcomeUnknown(Later):

@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit, urlunsplit
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
         le=3650,
         description="Days that the raw body of a processed webhook is kept; then it is erased",
     )
+    endpoints_allow_networks: CommaList = Field(
+        (),
+        description="Networks that are not public and may be called as webhook endpoints all the same, over http too,"
+        " comma separated, such as 127.0.0.0/8. Empty in production",
+    )
     auto_refund_after_hours: int = Field(
         0,
         ge=0,
@@ -171,6 +177,16 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", scope):
                 raise ValueError("must be access scopes such as read_orders, comma separated")
         return scopes
+
+    @field_validator("endpoints_allow_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("must be networks such as 127.0.0.0/8, comma separated") from None
+        return networks
 
     @field_validator("token_encryption_keys")
     @classmethod

@@ -8,11 +8,15 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from math import floor
 
-from models.rules.facts import Line, Snapshot
+from models.rules.facts import ImportedAward, Line, Snapshot
 from models.rules.money import exponent
 from models.rules.order import PAID_STATUSES, OrderFacts
 from models.rules.program import EarningRule, Program, program_at
 from models.rules.refunds import items_of, money_of
+
+IMPORTED = "IMPORTED"
+BEFORE_IMPORT = "BEFORE_IMPORT"
+REPLACED_BY_IMPORT = "REPLACED_BY_IMPORT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Award:
     """Value earned. `amount` in the program's smallest unit; `base_minor` the masked money it was earned on.
 
     target: the rule's id, or `rule+line` for a line that an edit added; `line` is that line.
+    An imported one (D29) is the other program's until `since`: what was taken of it up to then is past, what was spent
+    of it up to then is not in the wallet. `whole`: what ratios are of; `granted`: what its approval puts in the wallet.
     """
 
     target: str
@@ -33,6 +39,15 @@ class Award:
     only_on_full: bool
     policy_version: int
     line: Line | None = None
+    since: datetime | None = None
+    whole: int = -1
+    granted: int = -1
+
+    def __post_init__(self) -> None:
+        """Of an award of our own all of it counts."""
+        for name in ("whole", "granted"):
+            if getattr(self, name) < 0:
+                object.__setattr__(self, name, self.amount)
 
 
 def line_value(line: Line, order: Snapshot, mask: str) -> int:
@@ -85,9 +100,10 @@ def is_ignored(order: OrderFacts, programs: Sequence[Program]) -> bool:
 
 
 def is_from_before(order: OrderFacts, programs: Sequence[Program]) -> bool:
-    """An order placed before the shop was connected, and paid by then as far as is known (D10b)."""
+    """An order placed before the shop was connected, and paid by then as far as is known (D10b); none of which an award
+    was imported, for those earned (D29)."""
     begins, placed = programs[-1].earning_from, order.placed
-    if begins is None or placed is None or placed.placed_at >= begins:
+    if begins is None or placed is None or placed.placed_at >= begins or order.imported:
         return False
     if placed.financial_status not in PAID_STATUSES:  # so it was paid after its first telling
         return False
@@ -99,7 +115,9 @@ def is_from_before(order: OrderFacts, programs: Sequence[Program]) -> bool:
 
 def awards_of(order: OrderFacts, programs: Sequence[Program]) -> list[Award]:
     """The awards that should stand for a paid order with a customer; none for an ignored test order (R32), and none for
-    what was bought before the shop was connected (D10b)."""
+    what was bought before the shop was connected (D10b). Those that were imported stand instead of all of these (R9)."""
+    if order.imported:
+        return [_imported_award(order, told, programs) for _, told in sorted(order.imported.items())]
     if order.placed is None or order.paid_at is None or order.customer_id is None:
         return []
     if is_ignored(order, programs) or is_from_before(order, programs):
@@ -108,10 +126,28 @@ def awards_of(order: OrderFacts, programs: Sequence[Program]) -> list[Award]:
     awards = [_placed_award(order, order.placed, rule, program) for rule in program.earning]
     shares = earning_shares(order, programs)
     for line in added_lines(order):
-        at = max(order.paid_at, _seen_at(order, line))
+        at = max(order.paid_at, seen_at(order, line))
         rules = [rule for rule in program.earning if rule.per_currency_unit]
         awards += [_added_award(order.placed, line, shares[line.id], at, rule, program) for rule in rules]
     return awards
+
+
+def _imported_award(order: OrderFacts, told: ImportedAward, programs: Sequence[Program]) -> Award:
+    return Award(
+        target=told.rule,
+        rule=told.rule,
+        amount=told.amount,
+        mask="total",
+        base_minor=0 if order.placed is None else order.placed.total_minor,
+        at=told.at,
+        due_at=told.due_at,
+        expires_at=told.expires_at,
+        only_on_full=False,
+        policy_version=program_at(programs, told.at).version,
+        since=told.at,
+        whole=told.earned,
+        granted=told.granted,
+    )
 
 
 def _placed_award(order: OrderFacts, placed: Snapshot, rule: EarningRule, program: Program) -> Award:
@@ -170,7 +206,7 @@ def _earned(base_minor: int | Fraction, rule: EarningRule, currency: str) -> int
     return floor(max(base_minor, 0) * rate)
 
 
-def _seen_at(order: OrderFacts, line: Line) -> datetime:
+def seen_at(order: OrderFacts, line: Line) -> datetime:
     """When an added line was first known: in a snapshot, or in the edit that names it."""
     times = [edit.committed_at for edit in order.edits.values() if line.id in dict(edit.additions)]
     return min([*times, order.line_seen_at[line.id]])

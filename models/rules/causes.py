@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from models.rules.awards import added_lines, earning_shares, is_from_before, is_ignored, line_value
 from models.rules.facts import Line, Refund
-from models.rules.order import VOID_STATUSES, KnownRefund, OrderFacts
+from models.rules.order import MERCHANT_REFUND_FIRST, VOID_STATUSES, KnownRefund, OrderFacts, refund_key
 from models.rules.program import Program, program_at
 from models.rules.refunds import RefundMoney, in_shop_money, items_of, money_of
 
@@ -22,22 +22,27 @@ TEST_ORDER_IGNORED = "TEST_ORDER_IGNORED"
 PLACED_BEFORE_INSTALL = "PLACED_BEFORE_INSTALL"
 REFUND_CONFLICT = "REFUND_CONFLICT"
 ORDER_UNKNOWN = "ORDER_UNKNOWN"
+REFUNDED_TWICE = "REFUNDED_TWICE"
 
 
 class Removal(NamedTuple):
-    """What an edit took off one line: the part of its units, and what that was worth (smallest unit)."""
+    """What an edit took off one line: the part of its units, and what that was worth (smallest unit).
+
+    past: it went before an award of the order was imported, and so beside what went later (D29)
+    """
 
     line: Line
     part: Fraction
     value: int
     at: datetime
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
     """One thing that asks something back. `sort_id` orders causes of one instant; `value` is money given back.
 
-    kind: refund, dispute, edit, void, cancel     closing: the remainder belongs to it (R4)
+    kind: refund, dispute, edit, void, cancel, reversal     closing: the remainder belongs to it (R4)
     removed: for an edit, what went     matched: of the value, what an edit took already (S9)
     """
 
@@ -79,10 +84,11 @@ def removed_units(line: Line, order: OrderFacts) -> int:
 
 
 def _returned_units(line: Line, order: OrderFacts, until: datetime) -> int:
+    """Units that refunds took back; what an undone refund of Shopify's took is gone all the same (R38)."""
     return sum(
         returned.quantity
-        for known in order.refunds.values()
-        if not known.undone and known.at <= until
+        for id, known in order.refunds.items()
+        if known.at <= until and not (known.undone and id >= MERCHANT_REFUND_FIRST)
         for returned in known.refund.lines
         if returned.line_id == line.id
     )
@@ -94,7 +100,7 @@ def causes_of(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
     closing = _closing_refund(order, causes, programs)
     ending = _ending(order, programs, refunded=closing is not None)
     if ending is not None and (closing is None or ending.at < closing.at):
-        return sorted([*causes, ending], key=_order_of_time)
+        return sorted([*causes, ending], key=order_of_time)
     return [replace(cause, closing=True) if cause is closing else cause for cause in causes]
 
 
@@ -102,7 +108,7 @@ def _timed(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
     """Refunds, lost disputes and edits, in the order of their own time."""
     refunds = [_refund_cause(known, order, programs) for known in order.refunds.values() if not known.undone]
     others = [*_dispute_causes(order, programs), *_edit_causes(order, programs)]
-    causes = sorted([*refunds, *others], key=_order_of_time)
+    causes = sorted([*refunds, *others], key=order_of_time)
     return _matched(causes, order) if any(cause.removed for cause in causes) else causes
 
 
@@ -120,17 +126,35 @@ def flags_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Ca
         flags.append(PLACED_BEFORE_INSTALL)
     if any(known.conflicts for known in order.refunds.values()):
         flags.append(REFUND_CONFLICT)
+    if _refunded_twice(order, programs, causes):
+        flags.append(REFUNDED_TWICE)
     closed = any(cause.closing for cause in causes)
     if order.cancelled_at is not None and order.captured and not closed:
         flags.append(CANCELLED_PAID_WAITING)
-    if newest.financial_status in VOID_STATUSES and not closed and not order.captured:
+    undone = f"void:{order.order_id}" in order.undone
+    if newest.financial_status in VOID_STATUSES and not closed and not order.captured and not undone:
         flags.append(VOIDED_STILL_OWED)
     return flags
 
 
-def net_total(order: OrderFacts, programs: Sequence[Program]) -> int:
-    """The order's total after edits and exchanges, before refunds: what refunds must reach to close it."""
-    return _net_of(order, programs, _timed(order, programs))
+def _refunded_twice(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Cause]) -> bool:
+    """A refund asked of us and Shopify's own, and together more than the order came to: the same money, it seems (R36)."""
+    refunds = [cause for cause in causes if cause.refund is not None and cause.value > 0]
+    origins = {cause.sort_id >= MERCHANT_REFUND_FIRST for cause in refunds}
+    if len(origins) < 2:
+        return False
+    return sum(cause.counted for cause in refunds) > _net_of(order, programs, causes)
+
+
+def money_left(order: OrderFacts, programs: Sequence[Program]) -> tuple[int, int]:
+    """What has to come back still to close the order, and what edits after payment took that no money followed yet:
+    money that names no items is taken for the latter first (S9, D15d). Neither is below 0."""
+    causes = _timed(order, programs)
+    back = sum(cause.counted for cause in causes if cause.kind in ("refund", "dispute"))
+    paid = order.paid_at
+    gone = sum(c.value for c in causes if c.removed is not None and paid is not None and c.at > paid)
+    left = max(0, _net_of(order, programs, causes) - back)
+    return left, gone - sum(cause.matched for cause in causes)
 
 
 def _net_of(order: OrderFacts, programs: Sequence[Program], causes: Sequence[Cause]) -> int:
@@ -150,13 +174,37 @@ def removals_of(order: OrderFacts, programs: Sequence[Program]) -> list[Removal]
         units = removed_units(line, order)
         if units == 0:
             continue
-        at = _gone_at(line, order, units)
-        if order.cancelled_at is not None and at >= order.cancelled_at:
-            continue
-        part = Fraction(units, line.quantity)
-        worth = line_value(line, order.placed, "total") * part * shares.get(line.id, Fraction(1))
-        removals.append(Removal(line, part, floor(worth), at))
+        worth = line_value(line, order.placed, "total") * shares.get(line.id, Fraction(1))
+        past = _past_units(line, order, units)
+        for before, now, is_past in ((0, past, True), (past, units, False)):
+            at = None if before == now else _gone_at(line, order, now)
+            if at is None or (order.cancelled_at is not None and at >= order.cancelled_at):
+                continue
+            if is_past and order.imported_at is not None:
+                at = min(at, order.imported_at)
+            value = floor(worth * now / line.quantity) - floor(worth * before / line.quantity)
+            removals.append(Removal(line, Fraction(now - before, line.quantity), value, at, is_past))
     return removals
+
+
+def _past_units(line: Line, order: OrderFacts, units: int) -> int:
+    """Of these units those that another program took its own from, when it awarded the order (D29)."""
+    return 0 if order.imported_at is None else min(units, units_gone_by(line, order, order.imported_at))
+
+
+def units_gone_by(line: Line, order: OrderFacts, until: datetime) -> int:
+    """Units of a line that had gone by edit when another program's word of the order ended (D29): those seen gone by
+    then, and those that the first telling shows gone already, but for what an edit told of took later."""
+    placed = order.placed
+    assert placed is not None
+    later = [edit for edit in order.edits.values() if edit.committed_at > until]
+    seen = [(level, at) for (id, level), at in order.gone_at.items() if id == line.id and at <= until]
+    gone = [min(level, line.quantity) - _returned_units(line, order, at) for level, at in seen]
+    for first in placed.lines:
+        if first.id == line.id:
+            told = first.quantity - first.current_quantity - _returned_units(line, order, placed.updated_at)
+            gone.append(told - sum(units for edit in later for id, units in edit.removals if id == line.id))
+    return max([0, *gone])
 
 
 def _matched(causes: Sequence[Cause], order: OrderFacts) -> list[Cause]:
@@ -210,8 +258,9 @@ def _current(placed: Line, newest: Line) -> int:
     return max(0, placed.quantity - (newest.quantity - newest.current_quantity))
 
 
-def _order_of_time(cause: Cause) -> tuple[datetime, int, str]:
-    return cause.at, cause.sort_id, cause.key
+def order_of_time(cause: Cause) -> tuple[datetime, bool, int, str]:
+    """By which causes follow each other: their own time, what gives back before what ends the order, then id (R0, D12)."""
+    return cause.at, cause.kind in ("void", "cancel"), cause.sort_id, cause.key
 
 
 def _refund_cause(known: KnownRefund, order: OrderFacts, programs: Sequence[Program]) -> Cause:
@@ -219,7 +268,7 @@ def _refund_cause(known: KnownRefund, order: OrderFacts, programs: Sequence[Prog
     money = money_of(known.refund, order, items_without_money=policy.items_without_money)
     id = known.refund.id
     return Cause(
-        key=f"refund:{id}",
+        key=refund_key(id),
         kind="refund",
         at=known.at,
         sort_id=id,
@@ -250,7 +299,7 @@ def _dispute_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Caus
 def _edit_causes(order: OrderFacts, programs: Sequence[Program]) -> list[Cause]:
     return [
         Cause(
-            key=f"edit:{removal.line.id}",
+            key=f"edit:{removal.line.id}" + (":before" if removal.past else ""),
             kind="edit",
             at=removal.at,
             sort_id=removal.line.id,
@@ -274,6 +323,7 @@ def _closing_refund(order: OrderFacts, causes: Sequence[Cause], programs: Sequen
             return cause
     assert order.newest is not None
     waiting = any(cause.money is not None and cause.money.pending for cause in causes)
+    waiting = waiting or any(known.undone for known in order.refunds.values())
     if order.newest.financial_status == "refunded" and not waiting and paying:
         return paying[-1]
     return None
@@ -292,7 +342,18 @@ def _all_units_back(order: OrderFacts, causes: Sequence[Cause]) -> Cause | None:
 
 
 def _ending(order: OrderFacts, programs: Sequence[Program], *, refunded: bool) -> Cause | None:
-    """The void or cancellation that closes an order, if it does (R27, S7): of a paid order only what no refund does."""
+    """The void or cancellation that closes an order, if one does: the earliest that is not undone (R27, R36, R38)."""
+    told = _told_ending(order, programs, refunded=refunded)
+    asked = [
+        _end(order, "cancel", at, program_at(programs, at), key=f"cancellation:{id}")
+        for id, at in order.cancellations.items()
+    ]
+    standing = [end for end in (told, *asked) if end is not None and end.key not in order.undone]
+    return min(standing, key=order_of_time, default=None)
+
+
+def _told_ending(order: OrderFacts, programs: Sequence[Program], *, refunded: bool) -> Cause | None:
+    """The void or cancellation at Shopify (R27, S7): of a paid order only what no refund does."""
     newest = order.newest
     assert newest is not None
     voided = newest.financial_status in VOID_STATUSES
@@ -308,6 +369,6 @@ def _ending(order: OrderFacts, programs: Sequence[Program], *, refunded: bool) -
     return _end(order, "void", at, program_at(programs, at))
 
 
-def _end(order: OrderFacts, kind: str, at: datetime, policy: Program) -> Cause:
-    key = f"{kind}:{order.order_id}"
+def _end(order: OrderFacts, kind: str, at: datetime, policy: Program, *, key: str | None = None) -> Cause:
+    key = key or f"{kind}:{order.order_id}"
     return Cause(key=key, kind=kind, at=at, sort_id=order.order_id, value=0, policy=policy, closing=True)

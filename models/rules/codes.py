@@ -295,18 +295,34 @@ Removal = Gone | Delete | Deactivate | Used | Shared
 
 
 def decide_removal(
-    found: DiscountState | None, *, uses: int, customer_id: int, ours: bool, now: datetime
+    found: DiscountState | None,
+    *,
+    uses: int,
+    given_back: int = 0,
+    customer_id: int,
+    ours: bool,
+    now: datetime,
 ) -> Removal:
-    """What becomes of a code that nobody should use any more (R30, R34). uses: the orders that carry it."""
+    """What becomes of a code that nobody should use any more (R30, R34).
+
+    uses: the orders that carry it and whose use was not given back      given_back: those whose use was (R22)
+    """
     if uses:
         return Used()
-    if found is None:
+    if found is None or (given_back and _is_used_up(found, given_back)):
         return Gone()
-    alone = found.codes == 1 and (found.usage_limit == 1 or found.customers == frozenset([customer_id]))
+    alone = found.codes == 1 and (
+        found.usage_limit == given_back + 1 or found.customers == frozenset([customer_id])
+    )
     if not ours and not alone:
         return Shared()
-    if found.usage_count:
+    if found.usage_count > given_back:
         return Used()
     if ours:
         return Delete(id=found.id)
     return Gone() if found.ended(now) else Deactivate(id=found.id)
+
+
+def _is_used_up(found: DiscountState, given_back: int) -> bool:
+    """Whether the customer's uses of a code that came back as another leave none of this one (S11)."""
+    return found.once_per_customer or not found.has_room(given_back)

@@ -135,4 +135,40 @@ class Dispute:
     at: datetime
 
 
-Fact = Snapshot | Refund | Transaction | Edit | Dispute
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """The merchant told us, not Shopify, that the order is off (R36); `id` is of a sequence of our own."""
+
+    id: int
+    order_id: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """The merchant wants the effects of one cause taken back (R38): `refund:5`, `void:1`, `cancel:1`, `cancellation:2`."""
+
+    order_id: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedAward:
+    """What another program had awarded for the order, as it stood at `at` (D29). Told by a file, once an order and rule.
+
+    earned: before any refund, which is what ratios are of     amount: of that, what stood: no more can be taken back
+    granted: of that, what was not spent, which is what it puts into the wallet     due_at: when, at `at` or later
+    """
+
+    order_id: int
+    customer_id: int
+    rule: str
+    earned: int
+    amount: int
+    granted: int
+    at: datetime
+    due_at: datetime
+    expires_at: datetime | None
+
+
+Fact = Snapshot | Refund | Transaction | Edit | Dispute | Cancellation | Undo | ImportedAward

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from models.rules.facts import Dispute, Edit, Fact, Refund, Snapshot, Transaction
+from models.rules.facts import (
+    Cancellation,
+    Dispute,
+    Edit,
+    Fact,
+    ImportedAward,
+    Refund,
+    Snapshot,
+    Transaction,
+    Undo,
+)
 
 PAID_STATUSES = frozenset({"paid", "partially_refunded", "refunded"})
 VOID_STATUSES = frozenset({"voided", "expired"})
@@ -29,7 +39,14 @@ PROGRESS = (
 )
 STATUS_PRECEDENCE = {"pending": 0, "failure": 1, "error": 2, "success": 3}
 
+MERCHANT_REFUND_FIRST = 9 * 10**18  # ids from here on are of refunds asked of us (R36), far above Shopify's
+
 T = TypeVar("T")
+
+
+def refund_key(id: int) -> str:
+    """The name of a refund as a cause."""
+    return f"refund:{id}"
 
 
 @dataclass(slots=True)
@@ -50,6 +67,9 @@ class KnownRefund:
 class OrderFacts:
     """The joined facts of one order. `gone_at[(line, level)]`: when `level` units of the line were first seen gone.
 
+    cancellations: id -> when the merchant told us that the order is off (R36)    undone: causes taken back (R38)
+    imported: rule -> what another program awarded for the order, in place of what this one would (D29)
+
     named_id: the customer as Shopify named him    aliases: customers merged since, each with the one he is now (R33)
     """
 
@@ -67,12 +87,28 @@ class OrderFacts:
     transactions: dict[int, Transaction] = field(default_factory=dict)
     edits: dict[int, Edit] = field(default_factory=dict)
     disputes: dict[int, Dispute] = field(default_factory=dict)
+    cancellations: dict[int, datetime] = field(default_factory=dict)
+    undone: set[str] = field(default_factory=set)
+    imported: dict[str, ImportedAward] = field(default_factory=dict)
     aliases: Mapping[int, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def customer_id(self) -> int | None:
         """Whose order it is: a merged customer was always one with his survivor (R33)."""
-        return None if self.named_id is None else self.aliases.get(self.named_id, self.named_id)
+        told = self.told_id
+        return None if told is None else self.aliases.get(told, told)
+
+    @property
+    def told_id(self) -> int | None:
+        """The customer as Shopify named him; until it does, as an imported award did (D29)."""
+        if self.named_id is None and self.imported:
+            return min(award.customer_id for award in self.imported.values())
+        return self.named_id
+
+    @property
+    def imported_at(self) -> datetime | None:
+        """Until when another program judged what became of the order; None when none of its awards was imported (D29)."""
+        return min((award.at for award in self.imported.values()), default=None)
 
     def add(self, fact: Fact, received_at: datetime) -> None:
         """Join one more telling."""
@@ -85,10 +121,21 @@ class OrderFacts:
         elif isinstance(fact, Edit):
             told = replace(fact, committed_at=min(fact.committed_at, received_at))
             self.edits[fact.id] = _earlier_edit(self.edits.get(fact.id), told)
+        elif isinstance(fact, Cancellation):
+            self.cancellations[fact.id] = _earlier(self.cancellations.get(fact.id), fact.at)
+        elif isinstance(fact, Undo):
+            self._undo(fact.cause)
+        elif isinstance(fact, ImportedAward):
+            self.imported[fact.rule] = min(self.imported.get(fact.rule, fact), fact, key=repr)
         else:
             self.disputes[fact.id] = _join_disputes(
                 self.disputes.get(fact.id), replace(fact, at=min(fact.at, received_at))
             )
+
+    def _undo(self, cause: str) -> None:
+        self.undone.add(cause)
+        for known in self.refunds.values():
+            known.undone = known.undone or refund_key(known.refund.id) == cause
 
     def _add_snapshot(self, new: Snapshot, received_at: datetime) -> None:
         if self.placed is None or _is_younger(self.placed, new):
@@ -119,7 +166,8 @@ class OrderFacts:
     def _add_refund(self, new: Refund, received_at: datetime) -> None:
         known = self.refunds.get(new.id)
         if known is None:
-            self.refunds[new.id] = KnownRefund(new, received_at)
+            undone = refund_key(new.id) in self.undone
+            self.refunds[new.id] = KnownRefund(new, received_at, undone=undone)
             return
         known.received_at = min(known.received_at, received_at)
         standing, other = sorted((known.refund, new), key=_content)

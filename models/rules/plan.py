@@ -11,18 +11,19 @@ from datetime import datetime
 from fractions import Fraction
 from math import floor
 
-from models.rules.awards import Award, awards_of, earning_shares, is_ignored, line_value
-from models.rules.causes import Cause, causes_of, flags_of
+from models.rules.awards import BEFORE_IMPORT, Award, awards_of, earning_shares, is_ignored, line_value
+from models.rules.causes import Cause, causes_of, flags_of, order_of_time
 from models.rules.facts import ReturnedLine, Snapshot
 from models.rules.money import share, split_largest_remainder
 from models.rules.order import OrderFacts
-from models.rules.program import Program
+from models.rules.program import Program, program_at
 
 STATUS_OFF = "STATUS_OFF"
 ALREADY_CLOSED = "ALREADY_CLOSED"
 ONLY_ON_FULL = "ONLY_ON_FULL"
 REMAINDER = "REMAINDER"
 CAPPED = "CAPPED"
+ALREADY_RETURNED = "ALREADY_RETURNED"
 RETURN_OFF = "RETURN_OFF"
 GIFT_CARD_REWARD = "GIFT_CARD_REWARD"
 NO_LINE_DISCOUNT = "NO_LINE_DISCOUNT"
@@ -31,8 +32,26 @@ SHIPPING_ONLY = "SHIPPING_ONLY"
 CODE_REACTIVATED = "CODE_REACTIVATED"
 EDIT_KEEPS_REDEEMED = "EDIT_KEEPS_REDEEMED"
 REDEMPTION_ENDED = "REDEMPTION_ENDED"
+CANCELLED_BY_MERCHANT = "CANCELLED_BY_MERCHANT"
+REVERSED_BY_MERCHANT = "REVERSED_BY_MERCHANT"
+CODE_OF_CANCELLED = "CODE_OF_CANCELLED"
+REVERSAL = "reversal"  # the kind of cause that a merchant's reversal is
 
 REACTIVATIONS_MAX = 3  # R22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    """Value of a redemption that a merchant gives back by hand: all that was left (cancelled, R34) or a part (R35).
+
+    code: what became of its discount code then, as far as we could see
+    """
+
+    id: int
+    at: datetime
+    amount: int
+    cancels: bool = False
+    code: str = "untracked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +63,8 @@ class Redemption:
     held: this use is the one that the redemption stands for now; False for a use that was given back
     in_flight: its code may have come back for this use, and nobody knows yet: nothing else comes back meanwhile (R21)
     ended: its value was given back whole without an order (R30)
+    reversals: what merchants gave back by hand, and did not undo; of the use that the redemption stands for (D25)
+    since: of an imported one, until when it was another program's, and what came back of it that program's (D29)
     """
 
     id: int
@@ -61,6 +82,8 @@ class Redemption:
     held: bool = True
     in_flight: bool = False
     ended: bool = False
+    reversals: tuple[Reversal, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +142,7 @@ def plan(order: OrderFacts, *, programs: Sequence[Program], redemptions: Sequenc
             status="unknown",
             flags=flags_of(order, programs, []),
             causes=[],
-            awards=[],
+            awards=awards_of(order, programs),
             redemptions=list(redemptions),
             restitution={r.id: _standing(r) for r in redemptions},
         )
@@ -137,7 +160,14 @@ def plan(order: OrderFacts, *, programs: Sequence[Program], redemptions: Sequenc
         made.claims += _claims_on(award, causes, order, shares)
     for redemption in redemptions:
         _return_redeemed(redemption, made, programs)
+    if any(_is_cancelled(redemption) for redemption in redemptions):
+        made.flags.append(CODE_OF_CANCELLED)
     return made
+
+
+def _is_cancelled(redemption: Redemption) -> bool:
+    """Its points came back by hand because its code looked unused, and here it is used (R21, R34)."""
+    return any(each.cancels and each.code != "stays_used" for each in redemption.reversals)
 
 
 def _status(causes: Sequence[Cause]) -> str:
@@ -160,9 +190,16 @@ def _claims_on(
     for cause in causes:
         if _is_of_another_line(cause, award):
             continue
+        if award.since is not None and cause.at <= award.since:
+            claims.append(_past(cause, award))
+            closed = closed or cause.closing
+            continue
         left = award.amount - taken
         ratio = None if cause.kind in ("void", "cancel") else _ratio(award, cause, order, shares)
-        ratios += ratio or 0
+        if (
+            cause.status in cause.policy.reversing_statuses
+        ):  # what was switched off waits for the closing (R11)
+            ratios += ratio or 0
         amount, reasons = _claim(award, cause, ratio, ratios, left=left, taken=taken, closed=closed)
         assert 0 <= amount <= left
         claims.append(
@@ -178,6 +215,12 @@ def _claims_on(
         taken += amount
         closed = closed or cause.closing
     return claims
+
+
+def _past(cause: Cause, award: Award) -> Claim:
+    """What happened while the award was another program's is that program's (D29)."""
+    reasons = (BEFORE_IMPORT,)
+    return Claim(cause=cause, award=award, amount=0, ratio=None, reduces_pending=True, reasons=reasons)
 
 
 def _is_of_another_line(cause: Cause, award: Award) -> bool:
@@ -207,9 +250,9 @@ def _claim(
         return 0, (*why, ONLY_ON_FULL)
     assert ratio is not None
     if cause.policy.cumulative_rounding:
-        asked = max(share(amount=award.amount, ratio=ratios) - taken, 0)
+        asked = max(share(amount=award.whole, ratio=ratios) - taken, 0)
     else:
-        asked = share(amount=award.amount, ratio=ratio)
+        asked = share(amount=award.whole, ratio=ratio)
     return (asked, why) if asked <= left else (left, (*why, CAPPED))
 
 
@@ -268,17 +311,43 @@ def _over(part: int | Fraction, whole: int) -> Fraction:
 
 
 def _return_redeemed(redemption: Redemption, made: OrderPlan, programs: Sequence[Program]) -> None:
-    """R12-R22 for one redemption, cause by cause."""
+    """R12-R22 for one redemption, cause by cause; what merchants give back by hand among them (D25)."""
     order = made.order
-    if is_ignored(order, programs) or order.customer_id is None:
-        made.restitution[redemption.id] = _standing(redemption)
-        return
+    counts = not is_ignored(order, programs) and order.customer_id is not None
     track = _Track(redemption, order)
-    for cause in made.causes:
-        made.returns.append(track.take(cause))
+    by_hand = {reversal_key(reversal.id): reversal for reversal in redemption.reversals}
+    asked = [_cause_of(reversal, programs) for reversal in redemption.reversals]
+    for cause in sorted([*(made.causes if counts else ()), *asked], key=order_of_time):
+        reversal = by_hand.get(cause.key)
+        made.returns.append(track.take(cause) if reversal is None else track.reverse(cause, reversal))
     made.restitution[redemption.id] = track.restitution
     if track.code_back:
         made.codes_back.add(redemption.id)
+
+
+def returns_without_order(redemption: Redemption, programs: Sequence[Program]) -> list[Return]:
+    """What merchants gave back by hand of a redemption that no order uses (R34, R35)."""
+    track = _Track(redemption, None)
+    return [
+        track.reverse(_cause_of(reversal, programs), reversal)
+        for reversal in sorted(redemption.reversals, key=lambda each: (each.at, each.id))
+    ]
+
+
+def _cause_of(reversal: Reversal, programs: Sequence[Program]) -> Cause:
+    return Cause(
+        key=reversal_key(reversal.id),
+        kind=REVERSAL,
+        at=reversal.at,
+        sort_id=reversal.id,
+        value=0,
+        policy=program_at(programs, reversal.at),
+    )
+
+
+def reversal_key(id: int) -> str:
+    """The name of a reversal as a cause."""
+    return f"{REVERSAL}:{id}"
 
 
 def _standing(redemption: Redemption) -> str:
@@ -291,46 +360,56 @@ def _standing(redemption: Redemption) -> str:
 class _Track:
     """One redemption's way through the causes of its order: what came back, what was forfeited, to whom."""
 
-    def __init__(self, redemption: Redemption, order: OrderFacts) -> None:
+    def __init__(self, redemption: Redemption, order: OrderFacts | None) -> None:
         self.redemption = redemption
         self.members = dict(redemption.members)
         self.returned = self.forfeited = 0
         self.closed = False
         self.code_back = redemption.reactivation == "done" or redemption.in_flight
         self.units: dict[int, int] = {}
-        placed = order.placed
-        assert placed is not None
+        lines = order.placed.lines if order is not None and order.placed is not None else ()
         self.lines = {
             line.id: (
                 line.quantity,
                 sum(minor for code, minor in line.code_discounts if code == redemption.code_key),
             )
-            for line in placed.lines
+            for line in lines
         }
-        self.paid = {line.id: line.net_minor for line in placed.lines}
+        self.paid = {line.id: line.net_minor for line in lines}
         self.discount = sum(minor for _, minor in self.lines.values())
 
     @property
     def restitution(self) -> str:
-        if self.code_back:
-            return "code"
-        return "points" if self.returned else _standing(self.redemption)
+        if self.returned:
+            return "points"
+        return "code" if self.code_back else _standing(self.redemption)
+
+    def reverse(self, cause: Cause, reversal: Reversal) -> Return:
+        """What a merchant gives back: as much as was asked, as far as there is something left (R14, D25)."""
+        why = CANCELLED_BY_MERCHANT if reversal.cancels else REVERSED_BY_MERCHANT
+        amount = min(reversal.amount, self.redemption.amount - self.returned)
+        return self._return(cause, amount, None, (why,))
 
     def take(self, cause: Cause) -> Return:
-        left = self.redemption.amount - self.returned - self.forfeited
+        left = max(0, self.redemption.amount - self.returned - self.forfeited)
         ratio = self._ratio(cause)
         amount, reasons = self._amount(cause, ratio, left)
         if RETURN_OFF in reasons and not cause.closing and ratio is not None:
             self.forfeited += min(share(amount=self.redemption.amount, ratio=ratio), left)
+        self.closed = self.closed or cause.closing
+        return self._return(cause, amount, ratio, reasons)
+
+    def _return(self, cause: Cause, amount: int, ratio: Fraction | None, reasons: tuple[str, ...]) -> Return:
         split = self._split(amount)
         self.returned += amount
-        self.closed = self.closed or cause.closing
         return Return(
             cause=cause, redemption=self.redemption, amount=amount, ratio=ratio, split=split, reasons=reasons
         )
 
     def _amount(self, cause: Cause, ratio: Fraction | None, left: int) -> tuple[int, tuple[str, ...]]:
         why = cause.money.reasons if cause.money is not None else ()
+        if self.redemption.since is not None and cause.at <= self.redemption.since:
+            return 0, (*why, BEFORE_IMPORT)
         if self.redemption.ended:
             return 0, (*why, REDEMPTION_ENDED)
         if self.redemption.kind == "gift_card":
@@ -346,7 +425,10 @@ class _Track:
             return left, (*why, REMAINDER)
         if ratio is None:
             return 0, (*why, *self._why_nothing(cause))
-        return min(share(amount=self.redemption.amount, ratio=ratio), left), why
+        asked = share(amount=self.redemption.amount, ratio=ratio)
+        if asked > left:
+            return left, (*why, ALREADY_RETURNED)
+        return asked, why if ratio else (*why, NO_LINE_DISCOUNT)
 
     def _ratio(self, cause: Cause) -> Fraction | None:
         """Discount of this code on the units this refund took back / its discount on the order (R12, S5)."""
@@ -381,6 +463,7 @@ class _Track:
             and reward.reactivate_code
             and self.redemption.code_key is not None
             and self.returned == 0
+            and not self.redemption.reversals
             and not self.redemption.used_elsewhere
             and self.redemption.reactivations < REACTIVATIONS_MAX
             and self.redemption.reactivation != "failed"

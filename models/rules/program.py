@@ -74,8 +74,12 @@ DAYS_MAX = 36_500  # a century: enough for "never", and far from a calendar's en
 POINTS_MAX = 10**15  # JSON numbers stay exact below 2**53
 PLACES_MAX = 30  # digits and exponent of a decimal: 1e-999999999 is a short text and an endless fraction
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# Known but not shown unless set: S3 lets a program count returned items for which no money moved.
+# Known but not shown unless set: S3 lets a program count returned items for which no money moved; R35 says whether and
+# how often points are reversed by hand.
 OPTIONAL = {"reverse_earned": {"items_without_money": False}}
+OPTIONAL_SECTIONS: Mapping[str, Any] = {
+    "points_reversal": {"enabled": True, "limit_per_customer": None, "limit_days": 30}
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,15 @@ class Tiers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reversals:
+    """Whether points are reversed by hand (R35), and how often for one customer within so many days; None: any number."""
+
+    enabled: bool = True
+    limit_per_customer: int | None = None
+    limit_days: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """One policy version (R17). Point amounts are in the smallest unit (10**-scale)."""
 
@@ -140,6 +153,7 @@ class Program:
     tiers: Tiers
     rewards: Mapping[str, Reward]
     time_zone: ZoneInfo
+    reversals: Reversals = Reversals()
     earning_from: datetime | None = (
         None  # the shop's, for all versions: what was placed before earned elsewhere
     )
@@ -149,10 +163,11 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with every default filled in. Raises InvalidSetting naming what is unknown or impossible."""
     _object(settings, "program")
     full = deepcopy(dict(DEFAULTS))
+    known = {**full, **OPTIONAL_SECTIONS}
     for name, value in settings.items():
-        if name not in full:
-            raise InvalidSetting(name, f"unknown setting; known are {', '.join(sorted(full))}")
-        full[name] = _completed_section(name, value, full[name])
+        if name not in known:
+            raise InvalidSetting(name, f"unknown setting; known are {', '.join(sorted(known))}")
+        full[name] = _completed_section(name, value, known[name])
     program_from(full, version=1, from_at=None)
     return full
 
@@ -220,6 +235,7 @@ def program_from(full: Mapping[str, Any], *, version: int, from_at: datetime | N
         tiers=_tiers(full["tiers"], scale),
         rewards=_rewards(full["rewards"], scale),
         time_zone=_zone(full["time_zone"]),
+        reversals=_reversals(full.get("points_reversal", OPTIONAL_SECTIONS["points_reversal"])),
     )
 
 
@@ -272,6 +288,17 @@ def _rewards(items: Any, scale: int) -> Mapping[str, Reward]:
             raise InvalidSetting("rewards", f"the id {reward.id!r} is used twice")
         rewards[reward.id] = reward
     return rewards
+
+
+def _reversals(section: Mapping[str, Any]) -> Reversals:
+    path, limit = "points_reversal", section["limit_per_customer"]
+    return Reversals(
+        enabled=_boolean(section["enabled"], f"{path}.enabled"),
+        limit_per_customer=None
+        if limit is None
+        else _integer(limit, f"{path}.limit_per_customer", 1, POINTS_MAX),
+        limit_days=_integer(section["limit_days"], f"{path}.limit_days", 1, DAYS_MAX),
+    )
 
 
 def _tiers(section: Mapping[str, Any], scale: int) -> Tiers:

@@ -75,6 +75,7 @@ def _index(tiers: Tiers, what: Totals, currency: str | None) -> int:
         reached = Fraction(what.spend_minor, 10 ** exponent(currency or ""))
     else:
         reached = Fraction(what.orders if tiers.metric == "orders" else what.points)
+    reached = max(reached, Fraction(0))  # more came back than the imported history knew of (D29)
     met = [i for i, level in enumerate(tiers.levels) if reached >= level.threshold]
     return met[-1] if met else -1
 

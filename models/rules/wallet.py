@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 EXPIRY, GRANT, APPROVAL, RETURN, CLAIM, SPEND = range(6)
 KIND_NAMES = ("expiry", "grant", "approval", "return", "claim", "spend")
 
+BY_IMPORT = "import:"  # how the cause of what came from another program begins
+
 EventKey = tuple[datetime, int, int, str, str]
 
 
@@ -24,6 +26,7 @@ class Event:
 
     cause: what brought it (`refund:5`)    target: what it acts on (`order:7:place-order`, `redemption:3`, `grant:1`);
     for grants and approvals it is the lot that they make, for claims the award's own lot.
+    expires_at: of the lot that it makes; of spending, only where it brings its own value (`brings_its_lot`).
     """
 
     at: datetime
@@ -40,6 +43,11 @@ class Event:
     @property
     def key(self) -> EventKey:
         return self.at, self.kind, self.sort_id, self.target, self.cause
+
+    @property
+    def brings_its_lot(self) -> bool:
+        """Spent in another program: of value that this wallet never held, so it takes nothing from what it holds."""
+        return self.kind == SPEND and self.cause.startswith(BY_IMPORT)
 
 
 @dataclass(slots=True)
@@ -117,6 +125,8 @@ class Fold:
             self._give_back(event, result)
         elif event.kind == CLAIM:
             self._debit(event, event.amount, result, own=event.target)
+        elif event.brings_its_lot:
+            self.state.draws[_redemption(event)] = self._spend_its_own(event, result)
         else:
             self.state.draws[_redemption(event)] = self._debit(event, event.amount, result)
         result.after = self.balance
@@ -178,6 +188,17 @@ class Fold:
                 self.state.debt += left
                 result.debt_change += left
         return draws
+
+    def _spend_its_own(self, event: Event, result: Result) -> list[tuple[str | None, int]]:
+        """A lot of its own, made and drawn to the end in one instant, for the value to come back to (R19)."""
+        lot = Lot(f"spent:{event.target}", event.at, event.amount, 0, event.expires_at)
+        self.state.lots[lot.lot] = lot
+        if event.expires_at is not None:
+            heapq.heappush(self._expiring, (event.expires_at, lot.lot))
+        self._post(event.key, lot, KIND_NAMES[GRANT], event.amount)
+        self._post(event.key, lot, KIND_NAMES[SPEND], -event.amount)
+        result.moved = event.amount
+        return [(lot.lot, event.amount)]
 
     def _in_order_of_debit(self, own: str | None, amount: int) -> Iterable[Lot]:
         lots = self.state.lots

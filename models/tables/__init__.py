@@ -1,9 +1,20 @@
 """The tables, each with what it guarantees. Every key starts with the shop, so no row can belong to two."""
 
 from models.tables.base import Base
+from models.tables.endpoints import Delivery, DeliveryAttempt, Endpoint, Message, MessageSubject
+from models.tables.imports import Import, ImportedRow, OpeningDay
 from models.tables.inbox import InboxEvent, OutboxRow
 from models.tables.ledger import Entry, Lot, TimelineRow, Wallet
-from models.tables.loyalty import Activity, Award, CustomerDay, Redemption, RedemptionMember
+from models.tables.loyalty import (
+    Activity,
+    Award,
+    CustomerDay,
+    CustomerIdentifier,
+    Redemption,
+    RedemptionMember,
+    Reversal,
+    ReversalLock,
+)
 from models.tables.orders import Order, OrderCode, RefundRow, TransactionRow
 from models.tables.shopify import (
     CustomerAlias,
@@ -21,11 +32,20 @@ __all__ = [
     "Base",
     "CustomerAlias",
     "CustomerDay",
+    "CustomerIdentifier",
+    "Delivery",
+    "DeliveryAttempt",
+    "Endpoint",
     "Entry",
     "IdempotencyKey",
+    "Import",
+    "ImportedRow",
     "InboxEvent",
     "Installation",
     "Lot",
+    "Message",
+    "MessageSubject",
+    "OpeningDay",
     "Order",
     "OrderCode",
     "OutboxRow",
@@ -36,6 +56,8 @@ __all__ = [
     "RedemptionCode",
     "RedemptionMember",
     "RefundRow",
+    "Reversal",
+    "ReversalLock",
     "Shop",
     "TimelineRow",
     "TransactionRow",

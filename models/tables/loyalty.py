@@ -99,10 +99,14 @@ class Redemption(Base):
     code_state: Mapped[str] = mapped_column(server_default="none")  # tracked: given to us; others: made by us
     code_ends_at: Mapped[datetime | None]  # the code's own end at Shopify, as last read
     code_error: Mapped[str | None]
+    cancel_refused: Mapped[str | None]  # why its code could not be taken away to cancel it (R34)
     ended: Mapped[
         str | None
     ]  # given back whole without an order: auto_refunded (R30), code_failed, cancelled
     ended_at: Mapped[datetime | None]
+    imported_at: Mapped[
+        datetime | None
+    ]  # until then it was another program's, and what came back of it that one's
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -155,3 +159,71 @@ class Activity(Base):
     at: Mapped[datetime]  # the event's own time
     detail: Mapped[dict[str, Any]]
     booked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Reversal(Base):
+    """Value of a redemption that a merchant gave back by hand (R34, R35): a fact beside its order's refunds.
+
+    Guarantees: never less than a unit; an undone one stands, marked, and counts for nothing (R38). That all returns
+    together stay within the redemption is the redemption's own guarantee.
+    amount: asked, of what was left when it was booked     kind: cancelled (R34, all that was left), reversed (R35)
+    code: what became of its code: removed, unchanged, stays_used, untracked, not_reachable
+    """
+
+    __tablename__ = "reversals"
+    __table_args__ = (
+        ForeignKeyConstraint(["shop_id", "redemption_id"], ["redemptions.shop_id", "redemptions.id"]),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("kind in ('cancelled', 'reversed')", name="kind"),
+        CheckConstraint(
+            "code in ('removed', 'unchanged', 'stays_used', 'untracked', 'not_reachable')", name="code"
+        ),
+        Index("ix_reversals_redemption", "shop_id", "redemption_id"),
+        Index("ix_reversals_customer", "shop_id", "customer_id", "at"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    redemption_id: Mapped[int]
+    customer_id: Mapped[int]  # the redemption's own when it was booked; limits count by it (903)
+    kind: Mapped[str]
+    amount: Mapped[int]
+    at: Mapped[datetime]
+    code: Mapped[str]
+    reason: Mapped[str | None]  # the merchant's words
+    by: Mapped[str]  # token:5, session, cli
+    undone_at: Mapped[datetime | None]
+
+
+class ReversalLock(Base):
+    """A customer for whom nothing is reversed by hand for a while (904). Guarantee: one a customer, with its end."""
+
+    __tablename__ = "reversal_locks"
+
+    shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
+    customer_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    until: Mapped[datetime]
+    reason: Mapped[str]
+    by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CustomerIdentifier(Base):
+    """By which telephone numbers and addresses a customer is known: keyed hashes, never the text itself.
+
+    Guarantee: an identifier is one customer's of a shop, the one that was told of last (`seen_at`).
+    digest: HMAC-SHA256 of the normal form under a key of the shop's own
+    """
+
+    __tablename__ = "customer_identifiers"
+    __table_args__ = (
+        CheckConstraint("kind in ('EMAIL', 'PHONE')", name="kind"),
+        CheckConstraint("octet_length(digest) = 32", name="digest_whole"),
+        Index("ix_customer_identifiers_customer", "shop_id", "customer_id"),
+    )
+
+    shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    customer_id: Mapped[int]
+    seen_at: Mapped[datetime]

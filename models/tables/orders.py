@@ -54,12 +54,17 @@ class OrderCode(Base):
 
 
 class RefundRow(Base):
-    """A refund. Guarantee: one row a Shopify refund id; other content under the same id is kept as a conflict."""
+    """A refund. Guarantee: one row a refund id; other content under the same id is kept as a conflict.
+
+    origin: shopify, or merchant for one that was asked of us (R36; its id is of a sequence of our own, far above
+    Shopify's)     undone: its effects are taken back (R38); decided from the order's facts
+    """
 
     __tablename__ = "refunds"
     __table_args__ = (
         ForeignKeyConstraint(["shop_id", "order_id"], ["orders.shop_id", "orders.order_id"]),
         CheckConstraint("value_minor >= 0", name="value_not_negative"),
+        CheckConstraint("origin in ('shopify', 'merchant')", name="origin"),
         Index("ix_refunds_order", "shop_id", "order_id"),
     )
 
@@ -72,6 +77,8 @@ class RefundRow(Base):
     reasons: Mapped[list[str]]
     policy_version: Mapped[int | None]
     undone: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    origin: Mapped[str] = mapped_column(server_default="shopify")
+    reason: Mapped[str | None]  # the merchant's words
 
 
 class TransactionRow(Base):

@@ -23,6 +23,7 @@ class Shop(Base):
     earning_from: Mapped[
         datetime | None
     ]  # orders placed before earn nothing here: set by the first installation
+    identifier_key: Mapped[bytes | None]  # under it customers' identifiers are hashed; encrypted
 
 
 class Program(Base):
