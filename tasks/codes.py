@@ -26,13 +26,17 @@ def create(shop: str, outbox_id: int, **for_the_eye: object) -> str:
 
 @shared_task(name="codes.remove")
 def remove(shop: str, outbox_id: int, **for_the_eye: object) -> str:
-    """Take away a code that nobody used, and give its points back where that was asked for (R30).
+    """Take away codes that nobody should use, and give their points back where that was asked for (R30, R34, R38).
 
     Safe to run twice, and twice at once: the row is leased; what is gone is gone, and what has ended stays ended.
     """
     here = runtime()
     return outbox.work(
-        here.engine, shop, outbox_id, lambda leased: codes.remove(here.engine, here.gateway, leased)
+        here.engine,
+        shop,
+        outbox_id,
+        lambda leased: codes.remove(here.engine, here.gateway, leased),
+        give_up=codes.remove_given_up,
     )
 
 

@@ -7,17 +7,21 @@ from typing import Any
 from celery import Task, shared_task
 
 from tasks.runtime import runtime
-from tasks.steps import outbox
+from tasks.steps import outbox, turns
 
 
 @shared_task(name="outbox.ring", bind=True)
 def ring(self: Task[Any, Any]) -> str:
-    """Send a named task for each row that is due.
+    """Send a named task for each row that is due, and whoever delivers when endpoints are to be told something.
 
     Safe to run twice, and twice at once: rows are marked under their locks; a task sent twice finds its row leased or
-    done.
+    done, and who delivers finds every place taken.
     """
-    rings = outbox.due(runtime().engine)
+    here = runtime()
+    rings = outbox.due(here.engine)
     for each in rings:
         self.app.send_task(each.task, kwargs=dict(each.arguments))
-    return f"{len(rings)} rows rung for"
+    shops = len(turns.due(here.engine))
+    for _ in range(min(shops, turns.places(here.settings.worker_processes))):
+        self.app.send_task("endpoints.deliver")
+    return f"{len(rings)} rows rung for, deliveries of {shops} shops due"

@@ -6,8 +6,9 @@ Safe across forks: a process that finds another process's runtime builds its own
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from celery import Task
@@ -23,8 +24,10 @@ from models.settings import Settings, load_settings
 from tasks.gateway.budget import Budget
 from tasks.gateway.client import Connections, Shopify
 from tasks.gateway.counts import Counts
+from tasks.gateway.outgoing import Outgoing, networks_of
 from tasks.gateway.tokens import StoredTokens
 from tasks.steps.drain import drain
+from tasks.steps.identifiers import Hashers
 from tasks.steps.work import LIMIT, process
 
 USUAL_BROKER = "redis://127.0.0.1:6379/0"
@@ -47,12 +50,19 @@ class Runtime:
         return Connections(self.settings)
 
     @cached_property
+    def outgoing(self) -> Outgoing:
+        """To the addresses that merchants chose for their webhooks."""
+        return Outgoing(networks_of(self.settings.endpoints_allow_networks))
+
+    @cached_property
     def gateway(self) -> Shopify:
-        """Shopify, with the tokens that are stored and the budget that all workers share."""
-        connections = self.connections
-        tokens = StoredTokens(self.engine, self.settings, connections.post_form)
-        redis = self.broker
-        return Shopify(self.settings, tokens, Budget(redis), counts=Counts(redis), connections=connections)
+        return make_gateway(self.settings, self.engine, self.broker, self.connections)
+
+    @cached_property
+    def hashers(self) -> Hashers | None:
+        """Of customers' identifiers; None without a key to keep their secrets by."""
+        keys = self.settings.token_keys
+        return Hashers(self.engine, keys) if keys else None
 
 
 _built: dict[str, Runtime] = {}
@@ -73,6 +83,23 @@ def build(settings: Settings) -> Runtime:
         engine=make_engine(settings.database_url or USUAL_DATABASE, pool_size=ENGINE_CONNECTIONS),
         broker=make_broker_client(settings.redis_url or USUAL_BROKER),
     )
+
+
+def make_gateway(settings: Settings, engine: Engine, broker: Redis, connections: Connections) -> Shopify:
+    """Shopify, with the tokens that are stored and the budget that all processes share."""
+    tokens = StoredTokens(engine, settings, connections.post_form)
+    return Shopify(settings, tokens, Budget(broker), counts=Counts(broker), connections=connections)
+
+
+def gateway_of(settings: Settings, engine: Engine) -> Callable[[], Shopify]:
+    """Shopify for a process that seldom asks it: nothing is opened before the first time."""
+
+    @cache
+    def gateway() -> Shopify:
+        broker = make_broker_client(settings.redis_url or USUAL_BROKER)
+        return make_gateway(settings, engine, broker, Connections(settings))
+
+    return gateway
 
 
 def make_broker_client(url: str) -> Redis:
@@ -111,6 +138,7 @@ def process_shop(task: Task[Any, Any], shop: str) -> str:
         limit=LIMIT,
         max_attempts=here.settings.max_attempts,
         ids_are_global=here.settings.shopify_base_url is None,
+        hashers=here.hashers,
     )
     return process(
         shop,

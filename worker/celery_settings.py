@@ -21,6 +21,7 @@ TASK_MODULES = (  # named one by one: discovery finds nothing here, and says not
     "tasks.events",
     "tasks.codes",
     "tasks.outbox",
+    "tasks.endpoints",
     "tasks.subscriptions",
     "tasks.tokens",
     "tasks.sweeps",

@@ -11,6 +11,7 @@ from models.rules.facts import (
     Adjustment,
     Dispute,
     Edit,
+    ImportedAward,
     Line,
     Refund,
     ReturnedLine,
@@ -19,6 +20,8 @@ from models.rules.facts import (
 from models.rules.order import OrderFacts
 
 Document = Mapping[str, Any]
+
+IMPORTED_TIMES = ("at", "due_at", "expires_at")
 
 
 dumps = json.JSONEncoder(
@@ -41,7 +44,20 @@ def order_document(order: OrderFacts) -> dict[str, Any]:
         "gone": [[*key, at.isoformat()] for key, at in sorted(order.gone_at.items())],
         "edits": [_edit_out(edit) for _, edit in sorted(order.edits.items())],
         "disputes": [_dispute_out(dispute) for _, dispute in sorted(order.disputes.items())],
+        **_by_hand(order),
     }
+
+
+def _by_hand(order: OrderFacts) -> dict[str, Any]:
+    """What merchants told us; most orders have nothing of it, and no place for it."""
+    found: dict[str, Any] = {}
+    if order.cancellations:
+        found["cancellations"] = [[id, at.isoformat()] for id, at in sorted(order.cancellations.items())]
+    if order.undone:
+        found["undone"] = sorted(order.undone)
+    if order.imported:
+        found["imported"] = [_imported_out(award) for _, award in sorted(order.imported.items())]
+    return found
 
 
 def order_facts(order_id: int, document: Document) -> OrderFacts:
@@ -62,6 +78,9 @@ def order_facts(order_id: int, document: Document) -> OrderFacts:
         gone_at={(id, level): datetime.fromisoformat(at) for id, level, at in document["gone"]},
         edits={edit["id"]: _edit_in(edit) for edit in document["edits"]},
         disputes={dispute["id"]: _dispute_in(dispute) for dispute in document["disputes"]},
+        cancellations={id: datetime.fromisoformat(at) for id, at in document.get("cancellations", ())},
+        undone=set(document.get("undone", ())),
+        imported={each["rule"]: _imported_in(each) for each in document.get("imported", ())},
     )
 
 
@@ -154,6 +173,15 @@ def _dispute_out(dispute: Dispute) -> dict[str, Any]:
 
 def _dispute_in(document: Document) -> Dispute:
     return Dispute(**{**document, "at": datetime.fromisoformat(document["at"])})
+
+
+def _imported_out(award: ImportedAward) -> dict[str, Any]:
+    out = {name: getattr(award, name) for name in ImportedAward.__slots__}
+    return {**out, **{name: _time_out(out[name]) for name in IMPORTED_TIMES}}
+
+
+def _imported_in(document: Document) -> ImportedAward:
+    return ImportedAward(**{**document, **{name: _time_in(document[name]) for name in IMPORTED_TIMES}})
 
 
 def _time_out(at: datetime | None) -> str | None:

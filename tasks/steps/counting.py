@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from fractions import Fraction
 from math import floor
 from typing import Any
 
 from sqlalchemy import text
 
-from models.rules.awards import added_lines, earning_shares, is_ignored, line_value
+from models.rules.awards import added_lines, earning_shares, is_ignored, line_value, seen_at
+from models.rules.causes import Cause, units_gone_by
 from models.rules.plan import OrderPlan
 from models.rules.program import Program, program_at
 from models.rules.tiers import Change, Totals, level_of, tier_with_history, window_start
@@ -19,6 +21,7 @@ from tasks.steps.load import World
 WHAT = ("spend_minor", "orders", "points")
 Sums = dict[int, Sequence[int]]  # customer -> one number for each of WHAT
 NOTHING = (0, 0, 0)
+NO_HISTORY: Mapping[int, datetime] = {}
 STANDING = text(
     "select w.customer_id, w.tier, w.pinned_tier, w.spend_minor, w.orders, w.points,"
     " coalesce(d.spend_minor, 0)::bigint as window_spend_minor, coalesce(d.orders, 0)::bigint as window_orders,"
@@ -31,22 +34,52 @@ STANDING = text(
 COUNTED = text(
     "select customer_id, counted from orders where shop_id = :shop_id and customer_id = any(:ids) and counted <> '{}'"
 )
+OPENED = text(
+    "select customer_id, day, at, spend_minor, orders, points from opening_days"
+    " where shop_id = :shop_id and customer_id = any(:ids)"
+)
+OPENINGS = text(  # a later file that adds an old day says nothing of the time since the first one
+    "select d.customer_id, greatest(min(i.at), max(least(i.at, d.at + interval '24 hours'))) as until"
+    " from opening_days d join imported_rows r on r.shop_id = d.shop_id and r.reference = d.reference"
+    " join imports i on i.shop_id = r.shop_id and i.id = r.import_id"
+    " where d.shop_id = :shop_id and d.customer_id = any(:ids) group by d.customer_id"
+)
 
 
-def counted_of(plan: OrderPlan, programs: Sequence[Program]) -> dict[str, Any]:
-    """What the order counts for: at its own date, and since when each part is known (R24). {} for what never counts."""
+def openings(world: World, plans: Iterable[OrderPlan]) -> dict[int, datetime]:
+    """Customer -> until when his imported history says what he bought (D29). Asks nothing at shops without any."""
+    if not world.has_history:
+        return {}
+    ids = {made.order.customer_id for made in plans} - {None}
+    rows = sql.fetch(world.connection, OPENINGS, shop_id=world.shop.id, ids=sorted(ids))
+    return {row.customer_id: row.until for row in rows}
+
+
+def counted_of(
+    plan: OrderPlan, programs: Sequence[Program], openings: Mapping[int, datetime] = NO_HISTORY
+) -> dict[str, Any]:
+    """What the order counts for: at its own date, and since when each part is known (R24). {} for what never counts.
+
+    An order that the customer's imported history has already (`openings`) counts for what became of it later (D29).
+    """
     order, placed = plan.order, plan.order.placed
     if placed is None or order.paid_at is None or order.customer_id is None:
         return {}
     if is_ignored(order, programs):
         return {}
-    program = program_at(programs, order.paid_at)
-    changes = sorted([*_gains(plan, programs, order.paid_at), *_losses(plan, order.paid_at)])
+    program, paid_at = program_at(programs, order.paid_at), order.paid_at
+    until = openings.get(order.customer_id)
+    if until is not None and placed.placed_at > until:
+        until = None
+    if until is not None:
+        paid_at = min(paid_at, until)
+    changes = sorted([*_gains(plan, programs, paid_at, until), *_losses(plan, paid_at, until)])
     net, standing, closed, out = 0, 0, False, []
     for at, _, spend, count, points in changes:
         net, closed = net + spend, closed or count < 0
         before, standing = standing, 0 if closed else max(net, 0)
-        out.append([at.isoformat(), standing - before, count, points])
+        if until is None or at > until:
+            out.append([at.isoformat(), standing - before, count, points])
     return {
         "customer": order.customer_id,
         "day": placed.placed_at.astimezone(program.time_zone).date().isoformat(),
@@ -58,7 +91,9 @@ def counted_of(plan: OrderPlan, programs: Sequence[Program]) -> dict[str, Any]:
 Loose = tuple[datetime, int, int, int, int]  # at, 0 gain or 1 loss, spend, orders, points
 
 
-def _gains(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> list[Loose]:
+def _gains(
+    plan: OrderPlan, programs: Sequence[Program], paid_at: datetime, until: datetime | None
+) -> list[Loose]:
     placed = plan.order.placed
     assert placed is not None
     own = sum(award.amount for award in plan.awards if award.line is None)
@@ -67,18 +102,31 @@ def _gains(plan: OrderPlan, programs: Sequence[Program], paid_at: datetime) -> l
     for line in added_lines(plan.order):
         awards = [award for award in plan.awards if award.line is not None and award.line.id == line.id]
         at = awards[0].at if awards else paid_at
+        if until is not None:
+            at = max(paid_at, seen_at(plan.order, line))
         spend = floor(line_value(line, placed, "total") * shares[line.id])
         gains.append((at, 0, spend, 0, sum(award.amount for award in awards)))
     return gains
 
 
-def _losses(plan: OrderPlan, paid_at: datetime) -> list[Loose]:
+def _losses(plan: OrderPlan, paid_at: datetime, until: datetime | None) -> list[Loose]:
     """Each cause takes its money and its points; closing takes the rest of the spend and the count, once (R25)."""
     losses: list[Loose] = []
     for cause in plan.causes:
         points = sum(claim.amount for claim in plan.claims if claim.cause is cause)
-        losses.append((max(cause.at, paid_at), 1, -cause.counted, -1 if cause.closing else 0, -points))
+        at, past = max(cause.at, paid_at), _gone_before(cause, plan, until)
+        if past and until is not None:
+            losses.append((min(at, until), 1, -past, 0, 0))
+        losses.append((at, 1, past - cause.counted, -1 if cause.closing else 0, -points))
     return losses
+
+
+def _gone_before(cause: Cause, plan: OrderPlan, until: datetime | None) -> int:
+    """Of what an edit took, the part that the imported history left out, though we were told of it later."""
+    if until is None or cause.removed is None or not cause.removed.part or plan.order.imported:
+        return 0
+    gone = Fraction(units_gone_by(cause.removed.line, plan.order, until), cause.removed.line.quantity)
+    return floor(cause.counted * min(gone / cause.removed.part, Fraction(1)))
 
 
 def count_orders(world: World, counts: Mapping[int, Mapping[str, Any]]) -> Sums:
@@ -174,6 +222,9 @@ def _remembered(world: World, ids: Sequence[int]) -> dict[int, list[Change]]:
     found: dict[int, list[Change]] = {}
     for row in sql.fetch(world.connection, COUNTED, shop_id=world.shop.id, ids=ids):
         found.setdefault(row.customer_id, []).extend(changes_of(row.counted))
+    for row in sql.fetch(world.connection, OPENED, shop_id=world.shop.id, ids=ids):
+        what = {name: getattr(row, name) for name in WHAT}
+        found.setdefault(row.customer_id, []).append(Change(at=row.at, day=row.day, **what))
     return found
 
 

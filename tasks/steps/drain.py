@@ -27,12 +27,13 @@ from models.errors import (
     code_of,
 )
 from models.rules.facts import Fact
-from tasks.steps import sql
+from tasks.steps import identifiers, sql
 from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED, Act, of_unknown_shop
 from tasks.steps.event import Event
 from tasks.steps.foreign import of_another_shop
+from tasks.steps.identifiers import Hasher, Hashers, Named
 from tasks.steps.load import ShopRow, World, open_world
-from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, order_ids, parse
+from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, order_ids, parse_object, unwrapped
 from tasks.steps.parse.body import read_object
 from tasks.steps.settle import Settled, Told, settle
 from tasks.steps.shops import any_state, find
@@ -92,6 +93,7 @@ class Work:
 
     row: Row[Any]
     facts: tuple[Fact, ...] = ()
+    named: Sequence[Named] = ()
     outcome: str | None = None
     error: Exception | None = None
 
@@ -105,9 +107,11 @@ def drain(
     now: datetime | None = None,
     ids_are_global: bool = False,
     these: Sequence[int] | None = None,
+    hashers: Hashers | None = None,
 ) -> Drained:
     """Work up to `limit` pending events of a shop, in order of arrival; with `these`, of these events.
 
+    hashers: with them it is remembered by which address and number each customer is known (R35), as hashes.
     ids_are_global: order ids are Shopify's, so one that another shop has is not this shop's as well (tests have small
     ones, a pretend store its own).
 
@@ -116,9 +120,10 @@ def drain(
     was written, and every event is still pending.
     """
     now = now or datetime.now(UTC)
+    hasher = None if hashers is None else hashers.of_any(domain)
     ids = _take(engine, domain, limit, now, these)
     try:
-        works = _work_facts(engine, domain, ids, max_attempts, now, ids_are_global)
+        works = _work_facts(engine, domain, ids, max_attempts, now, ids_are_global, hasher)
         acts = sorted({*ids} - {work.row.id for work in works})
         works += _act_all(engine, domain, acts, max_attempts, now)
         with engine.begin() as connection:
@@ -130,7 +135,13 @@ def drain(
 
 
 def _work_facts(
-    engine: Engine, domain: str, ids: Sequence[int], max_attempts: int, now: datetime, ids_are_global: bool
+    engine: Engine,
+    domain: str,
+    ids: Sequence[int],
+    max_attempts: int,
+    now: datetime,
+    ids_are_global: bool,
+    hasher: Hasher | None,
 ) -> list[Work]:
     """Claim, read, settle and mark, in one transaction: all of these events but those that ask for an act."""
     with engine.begin() as connection:
@@ -138,11 +149,13 @@ def _work_facts(
         works = [Work(row) for row in claimed]
         shop = find(connection, domain)
         for work in works:
-            _read(work, shop, domain, max_attempts)
+            _read(work, shop, domain, max_attempts, hasher)
         if shop is not None:
             if ids_are_global:
                 _refuse_foreign(connection, shop, works)
             _settle(connection, shop, [work for work in works if work.facts], now)
+            told = [each for work in works if work.error is None for each in work.named]
+            identifiers.remember(connection, shop.id, told)
         _mark(connection, works, max_attempts, now)
     return works
 
@@ -165,7 +178,7 @@ def _give_back(engine: Engine, ids: Sequence[int]) -> None:
         log.warning("attempts_not_given_back", events=len(ids))
 
 
-def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> None:
+def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int, hasher: Hasher | None) -> None:
     """Parse an event, or say why it cannot be: never an exception."""
     row = work.row
     _refuse(work, shop, domain, max_attempts)
@@ -174,14 +187,28 @@ def _read(work: Work, shop: ShopRow | None, domain: str, max_attempts: int) -> N
     try:
         if row.topic in KEPT_TOPICS or row.topic.startswith(KEPT_PREFIXES):
             work.outcome = f"{row.topic}: kept"
+            work.named = _named_in_kept(row, hasher)
             return
         if row.topic not in FACT_TOPICS:
             raise UnknownTopic(row.topic)
-        work.facts = parse(row.topic, bytes(row.body), shop_currency=shop.currency or "")
+        node = read_object(bytes(row.body))
+        work.facts = parse_object(row.topic, node, shop_currency=shop.currency or "")
+        if hasher is not None:
+            work.named = identifiers.named_in(hasher, row.topic, unwrapped(row.topic, node), row.received_at)
     except Never as error:
         work.error = error
     except (ValueError, RecursionError, MemoryError) as error:
         work.error = Unparseable("body", type(error).__name__)
+
+
+def _named_in_kept(row: Row[Any], hasher: Hasher | None) -> Sequence[Named]:
+    """What is kept as it came is not refused for what is in it."""
+    if hasher is None or row.topic != identifiers.CUSTOMER_TOLD:
+        return ()
+    try:
+        return identifiers.named_in(hasher, row.topic, read_object(bytes(row.body)), row.received_at)
+    except Unparseable:
+        return ()
 
 
 def _refuse_foreign(connection: Connection, shop: ShopRow, works: Sequence[Work]) -> None:

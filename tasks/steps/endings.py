@@ -44,7 +44,8 @@ LOCK = text("select * from redemptions where shop_id = :shop_id and id = :id for
 END = text("update redemptions set ended = :kind, ended_at = :now where shop_id = :shop_id and id = :id")
 CAME_BACK = text(
     "update redemptions set reactivation = 'done', reactivation_error = null, reactivations = reactivations + 1,"
-    " reactivated_orders = reactivated_orders || to_jsonb(cast(:order_id as text)), code_ends_at = :ends_at"
+    " reactivated_orders = reactivated_orders || to_jsonb(cast(:order_id as text)), code_ends_at = :ends_at,"
+    " cancel_refused = null"  # Shopify's word of a use that is given back now
     " where shop_id = :shop_id and id = :id"
 )
 IS_GONE = text(
@@ -69,6 +70,8 @@ def end_whole(connection: Connection, shop: ShopRow, redemption_id: int, *, kind
     world, members, redemption = locked_whole(connection, shop, redemption_id, now)
     if redemption.ended is not None:
         return 0
+    if redemption.returned:
+        raise Refused("already_returned", "some of this redemption's value was given back already")
     orders = connection.execute(USED_ON, key).scalars().all()
     if orders:
         raise Refused("already_used", f"an order used this redemption: {orders[0]}", order_id=str(orders[0]))

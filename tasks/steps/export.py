@@ -45,13 +45,29 @@ OF_PEOPLE = {
         " on m.shop_id = r.shop_id and m.redemption_id = r.id and m.customer_id = any(:people)"
         " where r.shop_id = :shop_id and (r.customer_id = any(:people) or m.customer_id is not null) order by r.id"
     ),
+    "identifiers": text(  # that we know one, not which: a keyed hash is all that there is
+        "select customer_id::text, kind, seen_at, 'kept as a keyed hash only' as kept from customer_identifiers"
+        " where shop_id = :shop_id and customer_id = any(:people) order by kind, seen_at, digest"
+    ),
+    "reversal_locks": text(
+        "select customer_id::text, until, reason, created_at from reversal_locks"
+        " where shop_id = :shop_id and customer_id = any(:people) order by customer_id"
+    ),
     "spend_by_day": text(
         "select day, spend_minor, orders, points from customer_days"
         " where shop_id = :shop_id and customer_id = any(:people) order by day"
     ),
-    "activity": text(
-        "select id::text, kind, customer_id::text, order_id::text, at, booked_at, detail from activity"
-        " where shop_id = :shop_id and customer_id = any(:people) order by id"
+    "imported": text(
+        "select reference, record, customer_id::text, booked_at from imported_rows"
+        " where shop_id = :shop_id and customer_id = any(:people) order by reference"
+    ),
+    "bought_before_by_day": text(
+        "select day, spend_minor, orders, points from opening_days"
+        " where shop_id = :shop_id and customer_id = any(:people) order by day"
+    ),
+    "reversals": text(
+        "select id::text, redemption_id::text, customer_id::text, kind, amount, code, at, reason, by, undone_at"
+        " from reversals where shop_id = :shop_id and customer_id = any(:people) order by id"
     ),
 }
 OF_ORDERS = {
@@ -60,7 +76,7 @@ OF_ORDERS = {
         " facts, seen_at from orders where shop_id = :shop_id and order_id = any(:orders) order by order_id"
     ),
     "refunds": text(
-        "select refund_id::text, order_id::text, at, value_minor, reasons, undone, facts from refunds"
+        "select refund_id::text, order_id::text, at, value_minor, reasons, reason, undone, facts from refunds"
         " where shop_id = :shop_id and order_id = any(:orders) order by at, refund_id"
     ),
     "transactions": text(
@@ -68,6 +84,12 @@ OF_ORDERS = {
         " from transactions where shop_id = :shop_id and order_id = any(:orders) order by at, transaction_id"
     ),
 }
+# Of an order that had no customer when it was written of, the entries of nobody are his; those of others never.
+ACTIVITY = text(
+    "select id::text, kind, customer_id::text, order_id::text, at, booked_at, detail from activity"
+    " where shop_id = :shop_id and (customer_id = any(cast(:people as bigint[]))"
+    "  or (customer_id is null and order_id = any(cast(:orders as bigint[])))) order by id"
+)
 
 
 def export(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, Any]:
@@ -84,6 +106,7 @@ def export(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, Any
         "known_as": [str(id) for id in people],
         "wallet": _wallet(connection, shop.id, asked.customer_id),
         **{name: _rows(connection, query, key, "people") for name, query in OF_PEOPLE.items()},
+        "activity": _rows(connection, ACTIVITY, key, "people", "orders"),
         **{name: _rows(connection, query, key, "orders") for name, query in OF_ORDERS.items()},
         "deliveries": _deliveries(connection, shop.domain, people, orders),
     }
@@ -108,8 +131,8 @@ def _wallet(connection: Connection, shop_id: int, customer_id: int | None) -> di
         return None
 
 
-def _rows(connection: Connection, query: Any, key: dict[str, Any], ids: str) -> list[dict[str, Any]]:
-    found = sql.fetch(connection, query, shop_id=key["shop_id"], **{ids: key[ids]})
+def _rows(connection: Connection, query: Any, key: dict[str, Any], *ids: str) -> list[dict[str, Any]]:
+    found = sql.fetch(connection, query, shop_id=key["shop_id"], **{name: key[name] for name in ids})
     return [dict(row._mapping) for row in found]
 
 

@@ -56,7 +56,7 @@ DRAWS = text(
     f" from {KEYS} join unnest(cast(:draw_customers as bigint[]), cast(:draw_targets as text[])) as d(customer_id, target)"
     "   on d.customer_id = k.customer_id"
     " join entries e on e.shop_id = :shop_id and e.customer_id = d.customer_id and e.event_kind = 5"
-    '   and e.event_target = d.target collate "C"'
+    "   and e.kind = 'spend' and e.event_target = d.target collate \"C\""
     " where (e.event_at, e.event_kind, e.event_sort, e.event_target, e.event_cause)"
     ' < (k.at, k.kind, k.sort_id, k.target collate "C", k.cause collate "C")'
     " group by 1, 2, 3 having sum(e.amount) <> 0"
@@ -271,13 +271,15 @@ def _enough(each: WalletFold, state: WalletState) -> bool:
         return False
     wanted: dict[str, int] = {}
     for row in each.window.values():
-        if row["kind"] in (CLAIM, SPEND) and not row["reduces_pending"]:
+        if row["kind"] in (CLAIM, SPEND) and not row["reduces_pending"] and not event_of(row).brings_its_lot:
             wanted[row["target"]] = wanted.get(row["target"], 0) + row["amount"]
     own = {name: lot.remainder for name, lot in state.lots.items()}
     if not state.debt:
         own |= {row["target"]: row["amount"] for row in each.window.values() if row["kind"] == APPROVAL}
     if all(own.get(name, 0) >= amount for name, amount in wanted.items()):
-        spends = any(row["kind"] == SPEND for row in each.window.values())
+        spends = any(
+            row["kind"] == SPEND and not event_of(row).brings_its_lot for row in each.window.values()
+        )
         if not spends:
             return True
     first = sum(state.lots[name].remainder for name in each.first_lots if name in state.lots)

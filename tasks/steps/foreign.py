@@ -15,7 +15,8 @@ from tasks.steps.load import ShopRow
 # Only between shops that Shopify itself connected to us: then both ids are truly Shopify's. A shop that was removed
 # does not count: one that changed its myshopify.com name comes again under the new one, with the orders it had. Each
 # other shop is asked by its own index, and only for orders that are new to this one: `limit` keeps the planner from
-# reading every order of every shop instead, which it thinks cheaper for a batch.
+# reading every order of every shop instead, which it thinks cheaper for a batch. That a file named an order
+# (`unwind import`) shows nothing, as long as Shopify told nothing of it.
 ELSEWHERE = text("""
 with new as materialized (
   select id from unnest(cast(:ids as bigint[])) as o(id)
@@ -26,7 +27,8 @@ select new.id from installations i
   join shops s on s.id = i.shop_id and s.state = 'installed' and s.id <> :shop_id
   cross join new
   cross join lateral (
-    select 1 from orders where orders.shop_id = s.id and orders.order_id = new.id limit 1
+    select 1 from orders where orders.shop_id = s.id and orders.order_id = new.id
+       and not (orders.status = 'unknown' and jsonb_exists(orders.facts, 'imported')) limit 1
   ) theirs
 """)
 

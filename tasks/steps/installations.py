@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from models.errors import Unparseable, UnwindError
 from models.settings import Settings
 from tasks.gateway.oauth import Grant
-from tasks.steps import outbox, shops
+from tasks.steps import endpoints, outbox, shops
 from tasks.steps.acts_guard import check_act
 from tasks.steps.event import Event
 from tasks.steps.load import ShopRow
@@ -261,9 +261,10 @@ def needs_merchant(connection: Connection, shop_id: int, reason: str) -> None:
 
 
 def forget(connection: Connection, shop_id: int) -> None:
-    """The shop's tokens are dropped, and what was to be done at Shopify is cancelled. Safe to run twice."""
+    """The shop's tokens and its endpoints are dropped, and what was to be done outside is cancelled. Safe to run twice."""
     connection.execute(UNINSTALL, {"shop_id": shop_id})
     outbox.cancel_all(connection, shop_id)
+    endpoints.forget(connection, shop_id)
 
 
 def uninstalled(connection: Connection, shop: ShopRow, payload: Mapping[str, Any], event: Event) -> str:

@@ -20,6 +20,7 @@ from tasks.steps.activities import entry, record, say
 from tasks.steps.book import Booked
 from tasks.steps.counting import recompute_tiers
 from tasks.steps.event import Event
+from tasks.steps.imports.days import counted_beside, move_days
 from tasks.steps.load import Moving, ShopRow, World, load_orders, lock_wallets, open_world
 from tasks.steps.settle import settle
 from tasks.steps.survivors import hold_alone, survivors
@@ -53,10 +54,17 @@ ORDERS_OF = text(
 )
 ROWS_OF = text(
     "select t.* from timeline t where t.shop_id = :shop_id and t.customer_id = any(:ids) and t.order_id is null"
-    " and (t.customer_id = :id or t.redemption_id is not null)"
+    " and (t.customer_id = :id or t.redemption_id is not null) and t.cause not like 'reversal:%'"
+)
+REVERSED = text(  # planned again with its members as they are now
+    "select distinct v.redemption_id from reversals v where v.shop_id = :shop_id"
+    f" and (v.customer_id = :id or v.redemption_id in ({SPENT_ON.format(id=':id')}))"
 )
 REDEMPTIONS = text(
     "update redemptions set customer_id = :survivor_id where shop_id = :shop_id and customer_id = :customer_id"
+)
+REVERSALS = text(
+    "update reversals set customer_id = :survivor_id where shop_id = :shop_id and customer_id = :customer_id"
 )
 MEMBERS = text(
     "with left_out as (delete from redemption_members where shop_id = :shop_id and customer_id = :customer_id"
@@ -159,11 +167,14 @@ def _move(world: World, deleted: int, survivor: int, cause: str) -> str:
     orders = []
     if wallet is not None:
         orders = list(world.connection.execute(ORDERS_OF, key).scalars())
-        load_orders(world, orders)
+        others = counted_beside(world.connection, world.shop.id, deleted, survivor)
+        by_hand = list(world.connection.execute(REVERSED, key).scalars())
+        load_orders(world, [*orders, *others])
         lock_wallets(world, [deleted, survivor])
         _rename(world, deleted, survivor, wallet.pinned_tier)
+        move_days(world.connection, world.shop.id, deleted, survivor)
         world.moving = _rows(world, deleted, survivor, cause)
-        settle(world, orders=orders)
+        settle(world, orders=[*orders, *others], redemptions=by_hand)
         _move_tiers(world, deleted, survivor, cause)
     _say(world, deleted, survivor, cause, before)
     rows = 0 if world.moving is None else len(world.moving.stand)
@@ -179,6 +190,7 @@ def _rename(world: World, deleted: int, survivor: int, pinned: str | None) -> No
     """Redemptions, and what each member of a group gave; a tier kept by hand, where the survivor has none."""
     key = {"shop_id": world.shop.id, "customer_id": deleted, "survivor_id": survivor}
     world.connection.execute(REDEMPTIONS, key)
+    world.connection.execute(REVERSALS, key)
     world.connection.execute(MEMBERS, key)
     world.connection.execute(PINS, {**key, "pinned": pinned})
 

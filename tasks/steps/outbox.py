@@ -79,6 +79,7 @@ HURRY = text(
 CANCEL_ALL = text(
     "update outbox set state = 'cancelled', finished_at = now(), leased_until = null"
     " where shop_id = :shop_id and state in ('pending', 'leased')"
+    " and kind not in ('create_code', 'reactivate_code')"  # customers' value hangs on these: they wait for the merchant
 )
 DUE = text(
     "with due as (select shop_id, id from outbox where state in ('pending', 'leased') and not_before <= :now"
@@ -264,7 +265,7 @@ def hurry(connection: Connection, shop_id: int) -> None:
 
 
 def cancel_all(connection: Connection, shop_id: int) -> int:
-    """Nothing is to be done for this shop any more. Returns how many rows that were."""
+    """Nothing is to be done for this shop any more, but what its customers wait for. Returns how many rows that were."""
     return connection.execute(CANCEL_ALL, {"shop_id": shop_id}).rowcount
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from models.errors import NotFound, Refused
 from models.tables.ledger import Wallet
-from models.tables.loyalty import Activity
-from tasks.steps.activities import record
+from tasks.steps.activities import entry, record, say
 from tasks.steps.book import Booked
 from tasks.steps.counting import recompute_tiers
 from tasks.steps.load import World, lock_wallets, open_world
@@ -44,13 +43,6 @@ def pin_tier(
 
 
 def _say(world: World, customer_id: int, *, before: str | None, after: str | None) -> None:
-    entry = {
-        "shop_id": world.shop.id,
-        "kind": "tier.pinned" if after is not None else "tier.unpinned",
-        "customer_id": customer_id,
-        "cause": "tier.pinned",
-        "target": "tier",
-        "at": world.now,
-        "detail": {"before": before, "after": after},
-    }
-    world.connection.execute(insert(Activity).values(entry))
+    kind = "tier.pinned" if after is not None else "tier.unpinned"
+    detail = {"before": before, "after": after}
+    say(world, [entry(world, kind, customer_id, None, "tier.pinned", "tier", detail)])

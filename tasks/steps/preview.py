@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models.errors import NotFound, Refused
-from models.rules.causes import causes_of, edited_lines, net_total, removed_units
+from models.errors import Refused
+from models.rules.causes import edited_lines, money_left, removed_units
 from models.rules.facts import Adjustment, Line, Refund, ReturnedLine, Snapshot, Transaction
 from models.rules.money import from_minor, to_minor
-from models.rules.order import OrderFacts
-from models.rules.plan import OrderPlan
+from models.rules.order import MERCHANT_REFUND_FIRST, OrderFacts, refund_key
 from models.rules.program import Program
 from models.rules.wallet import CLAIM, RETURN
-from tasks.steps.load import World, load_orders, open_world
+from tasks.steps.load import World, load_order, open_world
 from tasks.steps.read import points
+from tasks.steps.remaining import remaining
 from tasks.steps.settle import Settled, Told, settle
 from tasks.steps.shops import by_id
 from tasks.steps.timeline import Item
@@ -44,23 +44,22 @@ def preview(
     world = open_world(connection, by_id(connection, shop_id), now)
     attempt = connection.begin_nested()
     try:
-        load_orders(world, [order_id])
-        order = world.orders[order_id]
-        if order.placed is None:
-            raise NotFound("order", order_id)
-        minor = None if amount is None else _minor(amount, order.placed.currency)
+        order = load_order(world, order_id)
+        minor = None if amount is None else minor_of(amount, order)
         refund, money = imagined(order, world.programs, amount=minor, lines=lines, now=now)
-        before = _refunded(order, world)
+        before = str(world.stored[order_id].status)
         told = [Told(fact=fact, received_at=now, cause="preview") for fact in (refund, money)]
         settled = settle(world, told)
-        return _described(world, settled, settled.plans[order_id], before)
+        return described(world, settled, order_id, refund_key(PREVIEW_ID), status_before=before)
     finally:
         attempt.rollback()
 
 
-def _minor(amount: Decimal, currency: str) -> int:
+def minor_of(amount: Decimal, order: OrderFacts) -> int:
+    """An amount in the order's currency, in its smallest unit. Raises Refused (wrong_amount)."""
+    assert order.placed is not None
     try:
-        return to_minor(amount, currency)
+        return to_minor(amount, order.placed.currency)
     except ValueError as error:
         raise Refused("wrong_amount", str(error)) from None
 
@@ -77,7 +76,7 @@ def imagined(
     """The refund record and its money as Shopify would send them for this wish. The order's snapshot must be known."""
     placed = order.placed
     assert placed is not None
-    there, rest = _lines_left(order), _money_left(order, programs)
+    there, (left, gone) = _lines_left(order), money_left(order, programs)
     wanted = (
         lines
         if lines is not None
@@ -87,10 +86,12 @@ def imagined(
     )
     returned = [_returned(placed, there, line_id, units) for line_id, units in sorted(wanted.items())]
     worth = sum(line.subtotal_minor + line.tax_minor for line in returned)
-    value = min(worth, rest) if lines is not None else rest if amount is None else amount
-    if lines is None and not 0 < value <= rest:
-        text = from_minor(rest, placed.currency)
-        raise Refused("wrong_amount", f"an amount above zero and up to {text} can be refunded", left=text)
+    owed = left + gone
+    rest = left if worth >= left else owed  # money beyond the items is first taken for what an edit took (S9)
+    value = min(worth, left) if lines is not None else rest if amount is None else amount
+    free = amount is None and placed.total_minor == 0 and bool(wanted)
+    if lines is None and not free:  # what cost nothing comes back without money (R13)
+        _check_amount(value, owed, placed.currency)
     adjustment = Adjustment(amount_minor=worth - value, tax_minor=0, shipping=False)
     refund = Refund(
         id=id,
@@ -102,6 +103,12 @@ def imagined(
         transaction_ids=(id,),
     )
     return refund, _settled_money(refund, placed, value)
+
+
+def _check_amount(value: int, owed: int, currency: str) -> None:
+    if not 0 < value <= owed:
+        text = from_minor(owed, currency)
+        raise Refused("wrong_amount", f"an amount above zero and up to {text} can be refunded", left=text)
 
 
 def _settled_money(refund: Refund, placed: Snapshot, value: int) -> Transaction:
@@ -118,18 +125,12 @@ def _settled_money(refund: Refund, placed: Snapshot, value: int) -> Transaction:
     )
 
 
-def _money_left(order: OrderFacts, programs: Sequence[Program]) -> int:
-    """What the order came to after its edits, less what was given back; never below 0."""
-    causes = causes_of(order, programs)
-    back = sum(cause.value for cause in causes if cause.kind in ("refund", "dispute"))
-    return max(0, net_total(order, programs) - back)
-
-
 def _lines_left(order: OrderFacts) -> dict[int, tuple[Line, int]]:
     """Line id -> the line, added ones too, and its units that neither a refund nor an edit took."""
     left = {line.id: (line, line.quantity - removed_units(line, order)) for line in edited_lines(order)}
-    for known in order.refunds.values():
-        for taken in known.refund.lines:
+    for id, known in order.refunds.items():
+        gone = not known.undone or id < MERCHANT_REFUND_FIRST
+        for taken in known.refund.lines if gone else ():
             if taken.line_id in left:
                 line, units = left[taken.line_id]
                 left[taken.line_id] = line, max(0, units - taken.quantity)
@@ -144,7 +145,8 @@ def _returned(
         raise Refused("unknown_line", f"the order has no line {line_id}", line=str(line_id))
     line, left = there[line_id]
     if not 0 < units <= left:
-        raise Refused("wrong_quantity", f"line {line_id} has {left} units left to return", line=str(line_id))
+        words = f"line {line_id} has {left} {'unit' if left == 1 else 'units'} left to return"
+        raise Refused("wrong_quantity", words, line=str(line_id), left=left)
     net = line.net_minor - (line.tax_minor if placed.taxes_included else 0)
     before = line.quantity - left
     parts = [
@@ -154,12 +156,11 @@ def _returned(
     return ReturnedLine(line_id=line_id, quantity=units, subtotal_minor=parts[0], tax_minor=parts[1])
 
 
-def _refunded(order: OrderFacts, world: World) -> str:
-    return str(world.stored[order.order_id].status)
-
-
-def _described(world: World, settled: Settled, made: OrderPlan, status_before: str) -> dict[str, Any]:
-    program, key = world.programs[-1], f"refund:{PREVIEW_ID}"
+def described(
+    world: World, settled: Settled, order_id: int, key: str, *, status_before: str
+) -> dict[str, Any]:
+    """What one cause of an order (by its key) did, or would do: as the preview and the calls that do it answer."""
+    program, made = world.programs[-1], settled.plans[order_id]
     cause = next(cause for cause in made.causes if cause.key == key)
     placed = made.order.placed
     assert placed is not None
@@ -176,6 +177,17 @@ def _described(world: World, settled: Settled, made: OrderPlan, status_before: s
         "returned": points(sum(row["amount"] for row in rows if row["kind"] == RETURN), program),
         "awards": [_taken(row, program) for row in rows if row["kind"] == CLAIM],
         "redemptions": [_given(row, program, made.restitution) for row in rows if row["kind"] == RETURN],
+        **moved(world, settled),
+        "remaining": remaining(made, world.programs),
+        "reasons": list(cause.money.reasons) if cause.money is not None else [],
+        "policy_version": cause.policy.version,
+    }
+
+
+def moved(world: World, settled: Settled) -> dict[str, Any]:
+    """The balances and tiers that a piece of work touched, before and after."""
+    program = world.programs[-1]
+    return {
         "customers": [
             {
                 "id": str(each.customer_id),
@@ -186,8 +198,6 @@ def _described(world: World, settled: Settled, made: OrderPlan, status_before: s
             if each.made is not None
         ],
         "tiers": [{"id": str(customer), "before": a, "after": b} for customer, a, b in settled.booked.tiers],
-        "reasons": list(cause.money.reasons) if cause.money is not None else [],
-        "policy_version": cause.policy.version,
     }
 
 

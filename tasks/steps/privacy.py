@@ -1,7 +1,8 @@
 """What customers and shops ask of their data through Shopify: kept as requests, answered, erased (docs/privacy.md).
 
 We hold no name, no address, no e-mail of our own: facts and ledger know customers by Shopify's number. Personal are the
-raw bodies of deliveries, what people typed as a reason, and the answers kept for callers. Those are what is erased; the
+raw bodies of deliveries, what people typed as a reason, the answers kept for callers, and the keyed hashes of addresses
+and telephone numbers. Those are what is erased; the
 ledger stays, under opaque ids, and adds up as before.
 """
 
@@ -18,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, text
 
 from models.errors import NotFound, Unparseable
-from tasks.steps import sql
+from tasks.steps import identifiers, sql
 from tasks.steps.acts_guard import check_act
 from tasks.steps.codec import dumps
 from tasks.steps.event import Event
@@ -34,6 +35,7 @@ BODIES_AT_ONCE = 20_000  # erased by the act itself; the rest of a large shop by
 BODIES_A_LOOK = 500  # read at once, to see whom they name
 NEEDLES_MAX = 50  # the database looks for so many numbers itself; for more, reading every body is quicker
 NUMBER = re.compile(rb"[0-9]+")
+QUOTED_NUMBER = re.compile(r'"([0-9]+)"')  # how answers show ids
 DUE_DAYS = 30  # by law and by Shopify's word
 LATE_DAYS = 20  # from then on an open request is called overdue, while there is still time
 
@@ -82,14 +84,51 @@ DISCARD_PENDING = text(
     " where shop_domain = :domain and state = 'pending' and id <> :id"
 )
 REDACTING = text("select set_config('unwind.redacting', :on, true)")
+# What was typed of these people, or of these orders, whoever they belonged to then: a guest's order has no customer, and
+# one that has a customer now may have had none when somebody wrote of it. `everybody`: of the whole shop.
+OF_PEOPLE = "(:everybody or {customer} = any(cast(:people as bigint[])))"
+OF_BOTH = (
+    "(:everybody or {customer} = any(cast(:people as bigint[])) or {order} = any(cast(:orders as bigint[])))"
+)
 BLANK_REASONS = text(
     'update activity set detail = detail || \'{"reason": "(erased)"}\' where shop_id = :shop_id'
-    " and (cast(:ids as bigint[]) is null or customer_id = any(:ids))"
-    " and detail ? 'reason' and detail->>'reason' <> '(erased)'"
+    " and detail ? 'reason' and detail->>'reason' <> '(erased)' and "
+    + OF_BOTH.format(customer="customer_id", order="order_id")
+)
+BLANK_MESSAGES = text(  # a merchant's words, as they were told outside; the rest of a message names nobody
+    'update messages set data = data || \'{"reason": "(erased)"}\' where shop_id = :shop_id'
+    " and data->>'reason' <> '(erased)' and "
+    + OF_BOTH.format(
+        customer="coalesce(data->>'customer_id', data->'order'->>'customer_id')::bigint",
+        order="coalesce(data->>'order_id', data->'order'->>'id')::bigint",
+    )
+)
+BLANK_BY_HAND = (  # what was done by hand, and what is still to be done for it at Shopify
+    text(
+        "update reversals v set reason = '(erased)' from redemptions r where v.shop_id = :shop_id"
+        " and v.reason <> '(erased)' and r.shop_id = v.shop_id and r.id = v.redemption_id and "
+        + OF_BOTH.format(customer="v.customer_id", order="r.order_id")
+    ),
+    text(
+        "update refunds r set reason = '(erased)' from orders o where r.shop_id = :shop_id and r.reason <> '(erased)'"
+        " and o.shop_id = r.shop_id and o.order_id = r.order_id and "
+        + OF_BOTH.format(customer="o.customer_id", order="o.order_id")
+    ),
+    text(
+        "update outbox w set payload = jsonb_set(w.payload, array['then', k.kind, 'reason'], '\"(erased)\"') from"
+        " redemptions r, (values ('cancelled'), ('undo')) k(kind) where w.shop_id = :shop_id and w.kind = 'remove_code'"
+        " and w.payload #>> array['then', k.kind, 'reason'] <> '(erased)' and r.shop_id = w.shop_id"
+        " and r.id = (w.payload ->> 'redemption_id')::bigint and "
+        + OF_BOTH.format(customer="r.customer_id", order="(w.payload #>> '{then,undo,order_id}')::bigint")
+    ),
+)
+BLANK_LOCKS = text(
+    "update reversal_locks set reason = '(erased)' where shop_id = :shop_id and reason <> '(erased)' and "
+    + OF_PEOPLE.format(customer="customer_id")
 )
 ANSWERS = text(
-    "select key, response->>'text' as answer from idempotency_keys where shop_id = :shop_id"
-    " and response->>'text' like any(cast(:needles as text[]))"
+    "select key, response->>'text' as answer from idempotency_keys where shop_id = :shop_id and key > :after"
+    " and response->>'text' ~ '\"reason\": ?\"' order by key limit :limit"
 )
 REWRITE_ANSWER = text(
     "update idempotency_keys set response = jsonb_build_object('text', cast(:answer as text))"
@@ -228,8 +267,9 @@ def redact(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, int
     orders = sorted({*asked.orders, *orders_of(connection, shop.id, people)})
     return {
         "bodies": _erase_bodies(connection, shop.domain, people, orders),
-        "reasons": _blank_reasons(connection, shop.id, people) if people else 0,
-        "answers": _blank_answers(connection, shop.id, people) if people else 0,
+        "reasons": _blank_reasons(connection, shop.id, people=people, orders=orders),
+        "answers": _blank_answers(connection, shop.id, [*people, *orders]),
+        "identifiers": identifiers.forget(connection, shop.id, people),
     }
 
 
@@ -270,26 +310,58 @@ def others_naming(connection: Connection, domain: str, numbers: Sequence[int]) -
     return found
 
 
-def _blank_reasons(connection: Connection, shop_id: int, people: Sequence[int] | None) -> int:
+def _blank_reasons(
+    connection: Connection,
+    shop_id: int,
+    *,
+    people: Sequence[int] = (),
+    orders: Sequence[int] = (),
+    everybody: bool = False,
+) -> int:
     """What was typed as a reason. The one change that the record lets through, and only while the setting is on."""
+    key = {"shop_id": shop_id, "people": list(people), "orders": list(orders), "everybody": everybody}
+    if not (everybody or people or orders):
+        return 0
     connection.execute(REDACTING, {"on": "on"})
-    key = {"shop_id": shop_id, "ids": None if people is None else list(people)}
     blanked = connection.execute(BLANK_REASONS, key).rowcount
     connection.execute(REDACTING, {"on": "off"})
+    others = (BLANK_MESSAGES, *BLANK_BY_HAND, BLANK_LOCKS)
+    return blanked + sum(connection.execute(each, key).rowcount for each in others)
+
+
+def _blank_answers(connection: Connection, shop_id: int, ids: Sequence[int]) -> int:
+    """The reason in answers kept for repeated calls that name these customers or orders; the keys stay, so that no call
+    is done twice."""
+    named, after, blanked = {str(id) for id in ids}, "", 0
+    while named:
+        page = sql.fetch(connection, ANSWERS, shop_id=shop_id, after=after, limit=BODIES_A_LOOK)
+        for row in page:
+            if not named.isdisjoint(QUOTED_NUMBER.findall(row.answer)):
+                blanked += _blank_answer(connection, shop_id, row.key, json.loads(row.answer))
+        if len(page) < BODIES_A_LOOK:
+            break
+        after = page[-1].key
     return blanked
 
 
-def _blank_answers(connection: Connection, shop_id: int, people: Sequence[int]) -> int:
-    """The reason in answers kept for repeated calls; the keys stay, so that no call is done twice."""
-    needles = [f'%"{id}"%' for id in people]
-    blanked = 0
-    for row in sql.fetch(connection, ANSWERS, shop_id=shop_id, needles=needles):
-        answer = json.loads(row.answer)
-        if isinstance(answer, dict) and answer.get("reason") not in (None, ERASED):
-            values = {"shop_id": shop_id, "key": row.key, "answer": dumps({**answer, "reason": ERASED})}
-            connection.execute(REWRITE_ANSWER, values)
-            blanked += 1
-    return blanked
+def _blank_answer(connection: Connection, shop_id: int, key: str, answer: Any) -> bool:
+    without = _without_reasons(answer)
+    if without != answer:
+        values = {"shop_id": shop_id, "key": key, "answer": dumps(without)}
+        connection.execute(REWRITE_ANSWER, values)
+    return bool(without != answer)
+
+
+def _without_reasons(part: Any) -> Any:
+    """A JSON value, every text that is named `reason` in it erased."""
+    if isinstance(part, list):
+        return [_without_reasons(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: ERASED if name == "reason" and isinstance(value, str) else _without_reasons(value)
+        for name, value in part.items()
+    }
 
 
 def redact_shop(connection: Connection, shop: ShopRow, event_id: int) -> dict[str, int]:
@@ -301,9 +373,10 @@ def redact_shop(connection: Connection, shop: ShopRow, event_id: int) -> dict[st
     connection.execute(CLOSE_ALL, {**key, "now": now})
     return {
         "bodies": erase_bodies_of_shop(connection, shop.domain, BODIES_AT_ONCE),
-        "reasons": _blank_reasons(connection, shop.id, None),
+        "reasons": _blank_reasons(connection, shop.id, everybody=True),
         "answers": connection.execute(DROP_ANSWERS, key).rowcount,
         "api_tokens": connection.execute(DROP_TOKENS, key).rowcount,
+        "identifiers": identifiers.forget(connection, shop.id, None),
     }
 
 

@@ -5,7 +5,8 @@ Ids are strings, money is a decimal string beside its currency, points are numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -48,12 +49,25 @@ MEMBERS = text(
     " group by m.customer_id, m.amount, t.moved, t.short order by m.customer_id"
 )
 REFUNDS = text(
-    "select r.refund_id, r.at, r.value_minor, r.reasons, r.policy_version,"
+    "select r.refund_id, r.at, r.value_minor, r.reasons, r.policy_version, r.origin, r.reason, r.undone,"
     " coalesce(sum(t.amount) filter (where t.kind = 4), 0)::bigint as reversed,"
     " coalesce(sum(t.amount) filter (where t.kind = 3), 0)::bigint as returned"
     " from refunds r left join timeline t on t.shop_id = r.shop_id and t.order_id = r.order_id"
     "  and t.cause = 'refund:' || r.refund_id"
-    " where r.shop_id = :shop_id and r.order_id = :id group by 1, 2, 3, 4, 5 order by r.at, r.refund_id"
+    " where r.shop_id = :shop_id and r.order_id = :id group by 1, 2, 3, 4, 5, 6, 7, 8 order by r.at, r.refund_id"
+)
+REVERSALS = text(
+    "select v.* from reversals v join redemptions r on r.shop_id = v.shop_id and r.id = v.redemption_id"
+    " where r.shop_id = :shop_id and r.order_id = :id order by v.id"
+)
+CANCELLED = text(
+    "select cause, detail ->> 'reason' as reason, detail ->> 'by' as by from activity"
+    " where shop_id = :shop_id and order_id = :id and kind = 'order.cancelled'"
+)
+UNDONE = text(
+    "select kind, cause, at, detail ->> 'reason' as reason, detail ->> 'by' as by,"
+    " detail ->> 'refund_amount' as amount from activity where shop_id = :shop_id and order_id = :id"
+    " and kind in ('undo.asked', 'refund.undone', 'cancellation.undone') order by id"
 )
 
 
@@ -82,12 +96,12 @@ def customer(
         "tier": row.tier,
         "tier_pinned": row.pinned_tier is not None,
         "spend": {
-            "lifetime": from_minor(row.spend_minor, currency),
+            "lifetime": from_minor(max(0, row.spend_minor), currency),
             "calendar_year": _spent(connection, key, "calendar_year", today, currency),
             "rolling_year": _spent(connection, key, "rolling_year", today, currency),
             "currency": currency,
         },
-        "orders_count": row.orders,
+        "orders_count": max(0, row.orders),
         "lots": [
             {
                 "id": lot.lot,
@@ -103,7 +117,8 @@ def customer(
 
 def _spent(connection: Connection, key: dict[str, Any], window: str, today: date, currency: str) -> str:
     span = {"start": window_start(window, today), "today": today}
-    return from_minor(connection.execute(SPENT_SINCE, {**key, **span}).scalar_one(), currency)
+    spent: int = connection.execute(SPENT_SINCE, {**key, **span}).scalar_one()
+    return from_minor(max(0, spent), currency)  # more can come back than an imported history knew of (D29)
 
 
 def order(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]:
@@ -114,6 +129,7 @@ def order(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
         raise NotFound("order", order_id)
     program = programs_of(connection, shop_id)[-1]
     currency = row.currency
+    undone = _undone(connection, row.facts.get("undone", ()), key)
     return {
         "id": str(order_id),
         "name": row.name,
@@ -125,8 +141,19 @@ def order(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
         "placed_at": _time(row.placed_at),
         "flags": row.flags,
         "awards": [_award(award, program) for award in sql.fetch(connection, AWARDS, **key)],
-        "redemptions": [_on_order(used, program) for used in sql.fetch(connection, ON_ORDER, **key)],
-        "refunds": [_refund(refund, program, currency) for refund in sql.fetch(connection, REFUNDS, **key)],
+        "redemptions": [
+            {**_on_order(used, program), "ended": used.ended}
+            for used in sql.fetch(connection, ON_ORDER, **key)
+        ],
+        "refunds": [
+            _refund(refund, program, currency, undone) for refund in sql.fetch(connection, REFUNDS, **key)
+        ],
+        "cancellations": _cancellations(connection, row.facts, key),
+        "reversals": [reversal(given, program) for given in sql.fetch(connection, REVERSALS, **key)],
+        "undone": [
+            {"cause": cause, "at": act.at.isoformat(), "by": act.by, "reason": act.reason}
+            for cause, act in undone.items()
+        ],
     }
 
 
@@ -156,15 +183,82 @@ def _on_order(row: Row[Any], program: Program) -> dict[str, Any]:
     }
 
 
-def _refund(row: Row[Any], program: Program, currency: str | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Undoing:
+    """When a cause was taken back (R38), by whom and why; `amount`: what a refund had been worth."""
+
+    at: datetime
+    by: str | None
+    reason: str | None
+    amount: str | None
+
+
+def _undone(connection: Connection, causes: Sequence[str], key: Mapping[str, Any]) -> dict[str, Undoing]:
+    """The undone causes of an order, each with its act. One that had to wait for a code has its words from the asking."""
+    acts = sql.fetch(connection, UNDONE, **key) if causes else ()
+    asked = {act.cause: act.reason for act in acts if act.kind == "undo.asked"}
+    done = {
+        act.cause: Undoing(act.at, act.by, act.reason or asked.get(act.cause), act.amount)
+        for act in acts
+        if act.kind != "undo.asked"
+    }
+    # Of an ending of Shopify's, which has two causes (S7), the act names the one that had closed the order.
+    endings = [act for cause, act in done.items() if cause.startswith(("void:", "cancel:"))]
+    return {cause: done[cause] if cause in done else endings[-1] for cause in causes}
+
+
+def _refund(
+    row: Row[Any], program: Program, currency: str | None, undone: Mapping[str, Undoing]
+) -> dict[str, Any]:
+    """A refund; one that is undone counts for nothing and still shows what it had been worth."""
+    act = undone.get(f"refund:{row.refund_id}")
+    worth = None if currency is None else from_minor(row.value_minor, currency)
     return {
         "id": str(row.refund_id),
         "at": row.at.isoformat(),
-        "amount": None if currency is None else from_minor(row.value_minor, currency),
+        "amount": worth if act is None or act.amount is None else act.amount,
         "reversed": points(row.reversed, program),
         "returned": points(row.returned, program),
         "reasons": row.reasons,
         "policy_version": row.policy_version,
+        "origin": row.origin,
+        "reason": row.reason,
+        "undone": row.undone,
+    }
+
+
+def _cancellations(
+    connection: Connection, facts: Mapping[str, Any], key: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What a merchant asked of us (R36); that the order is cancelled at Shopify is told by its status."""
+    asked = facts.get("cancellations", ())
+    said = {row.cause: row for row in sql.fetch(connection, CANCELLED, **key)} if asked else {}
+    undone = facts.get("undone", ())
+    return [
+        {
+            "id": str(id),
+            "at": at,
+            "reason": said[cause].reason if cause in said else None,
+            "by": said[cause].by if cause in said else None,
+            "undone": cause in undone,
+        }
+        for id, at in asked
+        for cause in (f"cancellation:{id}",)
+    ]
+
+
+def reversal(row: Row[Any], program: Program) -> dict[str, Any]:
+    """What a merchant gave back of a redemption by hand (R34, R35), also where it was undone since."""
+    return {
+        "id": str(row.id),
+        "redemption_id": str(row.redemption_id),
+        "kind": row.kind,
+        "amount": points(row.amount, program),
+        "at": row.at.isoformat(),
+        "code": row.code,
+        "reason": row.reason,
+        "by": row.by,
+        "undone_at": _time(row.undone_at),
     }
 
 

@@ -16,13 +16,13 @@ from sqlalchemy import text
 from models.errors import RefundOfAnotherOrder
 from models.rules.facts import Fact, Refund, Snapshot, Transaction
 from models.rules.order import KnownRefund, OrderFacts
-from models.rules.plan import OrderPlan, plan
+from models.rules.plan import OrderPlan, Return, plan, returns_without_order
 from models.rules.reads import reads_wanted
 from tasks.steps import outbox, sql
 from tasks.steps.activities import record
 from tasks.steps.book import Booked, book, write_wallets
 from tasks.steps.codec import order_document, refund_document
-from tasks.steps.counting import count_orders, counted_of, tiers_at
+from tasks.steps.counting import count_orders, counted_of, openings, tiers_at
 from tasks.steps.fold import fold_wallets
 from tasks.steps.installations import is_connected
 from tasks.steps.load import (
@@ -33,8 +33,9 @@ from tasks.steps.load import (
     load_redemptions,
     lock_codes,
     redemptions_on,
+    unused_redemptions,
 )
-from tasks.steps.timeline import Changes, Item, compare, items_of
+from tasks.steps.timeline import Changes, Item, compare, items_of, redemption_target, reversal_items
 
 Document = Mapping[str, Any]
 
@@ -68,38 +69,44 @@ class Settled:
     changed_orders: set[int] = field(default_factory=set)
 
 
-def settle(world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = ()) -> Settled:
-    """Join the facts, plan every order they touch, and book the difference. `orders` are planned in any case.
+def settle(
+    world: World, told: Sequence[Told] = (), *, orders: Iterable[int] = (), redemptions: Iterable[int] = ()
+) -> Settled:
+    """Join the facts, plan every order they touch, and book the difference.
+
+    `orders` are planned in any case, and so is what merchants gave back by hand of `redemptions`.
 
     Safe to run twice and twice at once: order and wallet rows are locked before anything is read, and what stands
     already is not posted again.
     """
-    forced = set(orders)
+    forced, by_hand = set(orders), set(redemptions)
     lock_codes(world, (code for t in told if isinstance(t.fact, Snapshot) for code in t.fact.codes))
     load_orders(world, {*forced, *(t.fact.order_id for t in told)})
     for each in told:
         world.orders[each.fact.order_id].add(each.fact, each.received_at)
-    load_redemptions(world)
+    load_redemptions(world, by_hand)
     documents = _documents(world, told)
     changed = {id for id in world.orders if id in forced or _differs(world, id, documents[id])}
     settled = Settled(changed_orders=changed)
     moving = world.moving
-    if not changed and moving is None:
+    if not changed and not by_hand and moving is None:
         return settled
     _check_refunds(world)
     _learn_currency(world)
     load_books(world, {*customers_of(world), *(moving.causes if moving else ())})
     settled.plans = _plans(world)
     _keep_facts(world, changed, settled.plans)
-    causes = _causes_by_customer(world, told)
+    causes = _causes_by_customer(world, told, by_hand)
     stood: list[Item] = [dict(row._mapping) for row in world.timeline]
     wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
+    wanted += reversal_items(returns_of(world, settled.plans), world.shop.id)
     if moving is not None:
         stood, wanted = [*stood, *moving.stood], [*wanted, *moving.stand]
     changes = compare(stood, wanted)
     folds = fold_wallets(world, changes, ())
     settled.booked = book(world, changes, folds, award_rows(world, settled.plans), causes)
-    counts = {id: counted_of(made, world.programs) for id, made in settled.plans.items()}
+    known = openings(world, settled.plans.values())
+    counts = {id: counted_of(made, world.programs, known) for id, made in settled.plans.items()}
     sums = count_orders(world, counts)
     _write_orders(world, settled.plans, documents, counts)
     _write_restitutions(world, settled.plans)
@@ -153,6 +160,7 @@ def _refund_state(known: KnownRefund) -> dict[str, Any]:
         **refund_document(known.refund),
         "received_at": known.received_at.isoformat(),
         "conflicts": known.conflicts,
+        **({"undone": True} if known.undone else {}),
     }
 
 
@@ -163,8 +171,16 @@ def _plans(world: World) -> dict[int, OrderPlan]:
     }
 
 
-def _causes_by_customer(world: World, told: Sequence[Told]) -> dict[int, str]:
-    """Customer -> the first thing that made us look at one of his orders."""
+def returns_of(world: World, plans: Mapping[int, OrderPlan]) -> Iterable[Return]:
+    """What comes back of the redemptions at hand: by the orders that use them, and of those that none uses."""
+    for each in plans.values():
+        yield from each.returns
+    for redemption in unused_redemptions(world):
+        yield from returns_without_order(redemption, world.programs)
+
+
+def _causes_by_customer(world: World, told: Sequence[Told], by_hand: Iterable[int]) -> dict[int, str]:
+    """Customer -> the first thing that made us look at one of his orders or redemptions."""
     causes: dict[int, str] = dict(world.moving.causes) if world.moving else {}
     by_order: dict[int, str] = {}
     for each in told:
@@ -174,6 +190,9 @@ def _causes_by_customer(world: World, told: Sequence[Told]) -> dict[int, str]:
         for customer in customers - {None}:
             assert customer is not None
             causes.setdefault(customer, by_order.get(id, f"order:{id}"))
+    for redemption_id in by_hand:
+        for member, _ in world.redemptions[redemption_id].members:
+            causes.setdefault(member, redemption_target(redemption_id))
     return causes
 
 
@@ -220,6 +239,7 @@ def _refund_row(world: World, order: OrderFacts, known: KnownRefund, state: Docu
         "order_id": order.order_id,
         "facts": state,
         "at": known.at,
+        "undone": known.undone,
     }
 
 

@@ -64,6 +64,12 @@ def fetch(connection: Connection, statement: TextClause, **parameters: Any) -> S
     return connection.exec_driver_sql(_of_driver(statement, lists), parameters).all()
 
 
+def run(connection: Connection, statement: TextClause, **parameters: Any) -> None:
+    """The same for a statement that gives no rows."""
+    lists = frozenset(name for name, value in parameters.items() if isinstance(value, list))
+    connection.exec_driver_sql(_of_driver(statement, lists), parameters)
+
+
 @lru_cache(maxsize=256)
 def _of_driver(statement: TextClause, lists: frozenset[str]) -> str:
     """The statement as the driver takes it."""

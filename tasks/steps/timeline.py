@@ -8,7 +8,8 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from models.rules.plan import OrderPlan
+from models.rules.awards import IMPORTED
+from models.rules.plan import REVERSAL, OrderPlan, Return
 from models.rules.wallet import APPROVAL, CLAIM, RETURN, Event, EventKey
 
 Item = Mapping[str, Any]  # one row of `timeline`, by column
@@ -93,10 +94,15 @@ def redemption_target(redemption_id: int) -> str:
 
 
 def items_of(plan: OrderPlan, shop_id: int) -> list[Item]:
-    """The approvals, claims and returns that a plan wants on the timelines (R0)."""
-    if plan.order.placed is None:
-        return []
-    return [*_approvals(plan, shop_id), *_claims(plan, shop_id), *_returns(plan, shop_id)]
+    """The approvals, claims and returns that a plan wants on the timelines (R0); not what merchants gave back by hand."""
+    returns = [back for back in plan.returns if back.cause.kind != REVERSAL]
+    given = _returns(returns, shop_id, plan.order.order_id)
+    return [*_approvals(plan, shop_id), *_claims(plan, shop_id), *given]
+
+
+def reversal_items(returns: Iterable[Return], shop_id: int) -> list[Item]:
+    """What merchants gave back by hand: of a redemption, whichever order uses it, so no order's (R34, R35)."""
+    return list(_returns([back for back in returns if back.cause.kind == REVERSAL], shop_id, None))
 
 
 def item(
@@ -161,8 +167,9 @@ def _approvals(plan: OrderPlan, shop_id: int) -> Iterable[Item]:
             at=award.due_at,
             sort_id=order_id,
             order_id=order_id,
-            amount=award.amount - reduced.get(award.target, 0),
+            amount=award.granted - reduced.get(award.target, 0),
             expires_at=award.expires_at,
+            reasons=() if award.since is None else (IMPORTED,),
             policy_version=award.policy_version,
         )
 
@@ -189,8 +196,8 @@ def _claims(plan: OrderPlan, shop_id: int) -> Iterable[Item]:
         )
 
 
-def _returns(plan: OrderPlan, shop_id: int) -> Iterable[Item]:
-    for back in plan.returns:
+def _returns(returns: Iterable[Return], shop_id: int, order_id: int | None) -> Iterable[Item]:
+    for back in returns:
         for customer_id, amount in back.split:
             yield item(
                 shop_id=shop_id,
@@ -200,7 +207,7 @@ def _returns(plan: OrderPlan, shop_id: int) -> Iterable[Item]:
                 target=redemption_target(back.redemption.id),
                 at=back.cause.at,
                 sort_id=back.cause.sort_id,
-                order_id=plan.order.order_id,
+                order_id=order_id,
                 redemption_id=back.redemption.id,
                 amount=amount,
                 grace_days=back.cause.policy.expired_grace_days,

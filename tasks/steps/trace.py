@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from models.errors import NotFound
-from models.rules.causes import Cause
+from models.rules.causes import Cause, order_of_time
 from models.rules.money import from_minor
-from models.rules.plan import Claim, OrderPlan, Return, plan
+from models.rules.plan import REVERSAL, Claim, OrderPlan, Return, plan
 from tasks.steps import sql
 from tasks.steps.load import World, load_orders, load_redemptions, open_world, redemptions_on
 from tasks.steps.read import points
@@ -31,6 +31,7 @@ RULE_OF = {
     "MONEY_FAILED": "S3",
     "ITEMS_WITHOUT_MONEY": "S3",
     "MONEY_DIFFERS": "S2",
+    "ALREADY_RETURNED": "R14",
     "RETURN_OFF": "R17",
     "GIFT_CARD_REWARD": "R16",
     "NO_LINE_DISCOUNT": "R12",
@@ -43,22 +44,49 @@ RULE_OF = {
     "VOIDED_STILL_OWED": "S7",
     "NO_CUSTOMER": "R32",
     "PLACED_BEFORE_INSTALL": "R17",
+    "IMPORTED": "R9",
+    "BEFORE_IMPORT": "R17",
+    "REPLACED_BY_IMPORT": "R9",
     "TEST_ORDER_IGNORED": "R32",
     "REFUND_CONFLICT": "R28",
     "ORDER_UNKNOWN": "R28",
+    "REFUNDED_TWICE": "R36",
+    "CANCELLED_BY_MERCHANT": "R34",
+    "REVERSED_BY_MERCHANT": "R35",
+    "CODE_OF_CANCELLED": "R21",
 }
 
-ROWS = text("select * from timeline where shop_id = :shop_id and order_id = :id")
+# What was given back by hand is on no order's account: its rows are found by the redemption.
+OF_ORDER = (
+    "(order_id = :id or redemption_id = any(cast(:redemptions as bigint[])) and cause like 'reversal:%')"
+)
+ROWS = text(f"select * from timeline where shop_id = :shop_id and {OF_ORDER}")
 LOTS = text(
     "select e.event_cause, e.event_target, e.customer_id, e.lot, sum(e.amount)::bigint as amount from entries e"
-    " join (select distinct customer_id, cause, target from timeline where shop_id = :shop_id and order_id = :id) t"
+    f" join (select distinct customer_id, cause, target from timeline where shop_id = :shop_id and {OF_ORDER}) t"
     "  on t.customer_id = e.customer_id and t.cause = e.event_cause and t.target = e.event_target"
     " where e.shop_id = :shop_id group by 1, 2, 3, 4 having sum(e.amount) <> 0 order by 4"
 )
 BALANCES = text(
-    "select distinct on (customer_id, cause, target) customer_id, cause, target, detail from activity"
-    " where shop_id = :shop_id and order_id = :id and detail ? 'balance_before'"
-    " order by customer_id, cause, target, id desc"
+    "select distinct on (a.customer_id, a.cause, a.target) a.customer_id, a.cause, a.target, a.detail from activity a"
+    f" join (select distinct customer_id, cause, target from timeline where shop_id = :shop_id and {OF_ORDER}) t"
+    "  on t.customer_id = a.customer_id and t.cause = a.cause and t.target = a.target"
+    " where a.shop_id = :shop_id and jsonb_exists(a.detail, 'balance_before')"
+    " order by a.customer_id, a.cause, a.target, a.id desc"
+)
+ASKED = {  # what a merchant may ask, by the entry that says so
+    "order.cancelled": True,
+    "order.refunded": True,
+    "redemption.cancelled": True,
+    "redemption.reversed": True,
+    "refund.undone": False,
+    "cancellation.undone": False,
+    "reversal.undone": False,
+}
+ACTS = text(
+    "select kind, cause, at, detail from activity where shop_id = :shop_id and kind = any(:kinds)"
+    " and (order_id = :id or customer_id = any(cast(:customers as bigint[]))"
+    "   and target = any(cast(:targets as text[]))) order by id"
 )
 
 
@@ -70,15 +98,16 @@ def trace(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
     if order_id not in world.orders:
         raise NotFound("order", order_id)
     load_redemptions(world)
-    made = plan(world.orders[order_id], programs=world.programs, redemptions=redemptions_on(world)[order_id])
-    return _Trace(world, made).as_dict()
+    used = redemptions_on(world)[order_id]
+    return _Trace(world, plan(world.orders[order_id], programs=world.programs, redemptions=used)).as_dict()
 
 
 class _Trace:
     """One order's plan beside what the books made of it."""
 
     def __init__(self, world: World, made: OrderPlan) -> None:
-        key = {"shop_id": world.shop.id, "id": made.order.order_id}
+        ids = [each.id for each in made.redemptions]
+        key = {"shop_id": world.shop.id, "id": made.order.order_id, "redemptions": ids}
         self.made, self.program = made, world.programs[-1]
         rows = sql.fetch(world.connection, ROWS, **key)
         self.rows = {(row.customer_id, row.cause, row.target): row for row in rows}
@@ -88,6 +117,15 @@ class _Trace:
             self.lots.setdefault((lot.customer_id, lot.event_cause, lot.event_target), []).append(moved)
         balances = sql.fetch(world.connection, BALANCES, **key)
         self.balances = {(b.customer_id, b.cause, b.target): b.detail for b in balances}
+        self.acts = sql.fetch(
+            world.connection,
+            ACTS,
+            shop_id=world.shop.id,
+            id=made.order.order_id,
+            kinds=list(ASKED),
+            customers=[each.customer_id for each in made.redemptions],
+            targets=[redemption_target(id) for id in ids],
+        )
 
     def as_dict(self) -> dict[str, Any]:
         made, placed = self.made, self.made.order.placed
@@ -101,9 +139,15 @@ class _Trace:
             "refunded": from_minor(made.refunded, placed.currency) if placed else None,
             "flags": [{"code": flag, "rule": RULE_OF[flag]} for flag in made.flags],
             "awards": [self._award(award.target) for award in made.awards],
-            "decisions": [self._decision(cause) for cause in made.causes],
+            "decisions": [self._decision(cause) for cause in self._causes()],
+            "undone": [{"cause": act.cause, **_act(act)} for act in self.acts if not ASKED[act.kind]],
             "restitution": {str(id): what for id, what in sorted(made.restitution.items())},
         }
+
+    def _causes(self) -> list[Cause]:
+        """All that touched the order in its own time: what was given back by hand among it."""
+        by_hand = {back.cause.key: back.cause for back in self.made.returns if back.cause.kind == REVERSAL}
+        return sorted([*self.made.causes, *by_hand.values()], key=order_of_time)
 
     def _award(self, target: str) -> dict[str, Any]:
         made = self.made
@@ -142,8 +186,11 @@ class _Trace:
             "closes": cause.closing,
             "policy_version": cause.policy.version,
             "reasons": _coded(reasons),
-            "claims": [self._claim(claim) for claim in made.claims if claim.cause is cause],
-            "returns": [self._return(back) for back in made.returns if back.cause is cause],
+            "asked": next(
+                (_act(act) for act in self.acts if act.cause == cause.key and ASKED[act.kind]), None
+            ),
+            "claims": [self._claim(claim) for claim in made.claims if claim.cause.key == cause.key],
+            "returns": [self._return(back) for back in made.returns if back.cause.key == cause.key],
         }
 
     def _claim(self, claim: Claim) -> dict[str, Any]:
@@ -204,6 +251,15 @@ class _Trace:
         return found
 
 
+def _act(act: Row[Any]) -> dict[str, Any]:
+    """What a merchant asked: when, who it was, and why."""
+    return {
+        "at": act.at.astimezone(UTC).isoformat(),
+        "by": act.detail.get("by"),
+        "reason": act.detail.get("reason"),
+    }
+
+
 def _sum_before(claim: Claim, claims: Sequence[Claim]) -> int:
     total = 0
     for other in claims:
@@ -244,14 +300,24 @@ def as_text(traced: Mapping[str, Any]) -> str:
     ]
     for decision in traced["decisions"]:
         lines += _decision_text(decision, traced)
+    lines += [
+        f"{undone['at']}  {undone['cause']} undone{_asked_text(undone)}: it counts for nothing (R38)"
+        for undone in traced["undone"]
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _decision_text(decision: Mapping[str, Any], traced: Mapping[str, Any]) -> list[str]:
     what = f"{decision['at']}  {decision['cause']}"
-    money = f": {decision['amount']} of {traced['total']} = {decision['fraction']}"
+    money = (
+        ": given back by hand"
+        if decision["kind"] == REVERSAL
+        else f": {decision['amount']} of {traced['total']} = {decision['fraction']}"
+    )
     closes = ", closes the order (R4)" if decision["closes"] else ""
-    lines = [what + money + closes + f", policy {decision['policy_version']}" + _why(decision["reasons"])]
+    asked = _asked_text(decision["asked"]) if decision["asked"] else ""
+    head = what + money + asked + closes
+    lines = [head + f", policy {decision['policy_version']}" + _why(decision["reasons"])]
     for claim in decision["claims"]:
         lines.append("    " + _claim_text(claim))
     for back in decision["returns"]:
@@ -266,6 +332,11 @@ def _decision_text(decision: Mapping[str, Any], traced: Mapping[str, Any]) -> li
                 parts = f"{member['credited']} credited, {member['expired']} expired"
                 lines.append(f"      customer {member['customer_id']}: {parts}" + _balance_text(member))
     return lines
+
+
+def _asked_text(act: Mapping[str, Any]) -> str:
+    by = f" by {act['by']}" if act["by"] else ""
+    return by + (f" ({act['reason']})" if act["reason"] else "")
 
 
 def _claim_text(claim: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, text
 
 from models.errors import Refused
-from tasks.steps import outbox
 from tasks.steps.endings import end_whole
 from tasks.steps.load import ShopRow
+from tasks.steps.removals import AUTO_REFUNDED, ask_removal
 
 BATCH = 200  # of one night; what is left waits for the next
 DISCOUNTS = (
@@ -53,8 +53,7 @@ def give_back_unused(engine: Engine, shop: ShopRow, *, before: datetime, now: da
 
 def _give_back(connection: Connection, shop: ShopRow, id: int, *, has_code: bool, now: datetime) -> bool:
     if has_code:
-        asked = {"redemption_id": id, "then": "auto_refunded"}
-        return outbox.put(connection, shop.id, "remove_code", f"auto_refund:{id}", asked)
+        return ask_removal(connection, shop.id, id, then=AUTO_REFUNDED, key=f"auto_refund:{id}")
     try:
         return end_whole(connection, shop, id, kind="auto_refunded", now=now) > 0
     except Refused:  # an order used it just now

@@ -1,4 +1,4 @@
-"""Stored tokens, encrypted: under keys that can be rotated, each bound to its shop and its purpose.
+"""Stored secrets (tokens first of all), encrypted: under keys that can be rotated, each bound to its shop and its purpose.
 
 Fernet (AES-128-CBC and HMAC-SHA256) with several keys: the first encrypts, all decrypt. The shop's id and the purpose
 stand inside what is encrypted, so a token that was moved to another row, or to another column, is refused.
@@ -13,15 +13,13 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from models.errors import InvalidSetting, InvariantBroken
 
-Purpose = Literal["access", "refresh"]
+Purpose = Literal["access", "refresh", "identifiers", "endpoint"]
 
 SETTING = "TOKEN_ENCRYPTION_KEYS"
 NEW_KEY = "openssl rand -base64 32 | tr '+/' '-_'"
 NO_KEY = f"is empty, so no access token can be kept or read; put a key into it, made by `{NEW_KEY}`, and keep it safe"
-NO_KEY_FITS = (
-    "holds no key that decrypts the stored token of shop {shop_id}; put the key that encrypted it back, after the new"
-    " one, or let the shop's merchant open the app once, which makes new tokens"
-)
+NO_KEY_FITS = "holds no key that decrypts the stored {what} of shop {shop_id}; put the key that encrypted it back, after the new one"
+NEW_TOKENS = ", or let the shop's merchant open the app once, which makes new tokens"
 
 
 class Vault:
@@ -42,7 +40,7 @@ class Vault:
         try:
             found = self._fernet.decrypt(bytes(sealed))
         except InvalidToken:
-            raise InvalidSetting(SETTING, NO_KEY_FITS.format(shop_id=shop_id)) from None
+            raise InvalidSetting(SETTING, no_key_fits(shop_id, purpose)) from None
         bound = _bound(shop_id, purpose)
         if not found.startswith(bound):
             raise InvariantBroken(
@@ -53,6 +51,12 @@ class Vault:
     def reseal(self, shop_id: int, purpose: Purpose, sealed: bytes) -> bytes:
         """The same token under the first key. Raises as `open` does."""
         return self.seal(shop_id, purpose, self.open(shop_id, purpose, sealed))
+
+
+def no_key_fits(shop_id: int, purpose: Purpose) -> str:
+    if purpose == "identifiers":
+        return NO_KEY_FITS.format(what="key of customers' identifiers", shop_id=shop_id)
+    return NO_KEY_FITS.format(what="token", shop_id=shop_id) + NEW_TOKENS
 
 
 def _bound(shop_id: int, purpose: Purpose) -> bytes:

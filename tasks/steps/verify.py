@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,11 @@ from sqlalchemy import Connection, text
 from models.rules.plan import OrderPlan, plan
 from models.rules.wallet import Fold, WalletState, fold
 from tasks.steps import sql
-from tasks.steps.counting import counted_of, expected_tier
+from tasks.steps.counting import WHAT, counted_of, expected_tier, openings
 from tasks.steps.load import World, load_books, load_orders, load_redemptions, open_world, redemptions_on
-from tasks.steps.settle import award_rows
+from tasks.steps.settle import award_rows, returns_of
 from tasks.steps.shops import by_id
-from tasks.steps.timeline import RESULTS, compare, event_key, event_of, items_of
+from tasks.steps.timeline import RESULTS, Item, compare, event_key, event_of, items_of, reversal_items
 
 PAGE = 500
 
@@ -26,6 +26,10 @@ ORDER_IDS = text(
 )
 CUSTOMER_IDS = text(
     "select customer_id from wallets where shop_id = :shop_id and customer_id > :after order by customer_id limit :page"
+)
+REVERSED_IDS = text(
+    "select distinct redemption_id from reversals where shop_id = :shop_id and redemption_id > :after"
+    " order by redemption_id limit :page"
 )
 WALLETS = text("select * from wallets where shop_id = :shop_id and customer_id = any(:ids)")
 TIMELINES = text("select * from timeline where shop_id = :shop_id and customer_id = any(:ids)")
@@ -37,6 +41,14 @@ SUMS = text(
 DAYS = text(
     "select customer_id, sum(spend_minor)::bigint as spend_minor, sum(orders)::bigint as orders, sum(points)::bigint as points"
     " from customer_days where shop_id = :shop_id and customer_id = any(:ids) group by 1"
+)
+TOLD = text(  # what the days are the sums of: orders, and what was imported
+    "select customer_id, sum(spend_minor)::bigint as spend_minor, sum(orders)::bigint as orders, sum(points)::bigint as points"
+    " from (select customer_id, (counted ->> 'spend_minor')::bigint as spend_minor, (counted ->> 'orders')::bigint as orders,"
+    "  (counted ->> 'points')::bigint as points from orders"
+    "  where shop_id = :shop_id and customer_id = any(:ids) and counted <> '{}'"
+    "  union all select customer_id, spend_minor, orders, points from opening_days"
+    "  where shop_id = :shop_id and customer_id = any(:ids)) told group by 1"
 )
 BACK = text(
     "select r.id, r.returned, r.credited, r.expired, coalesce(sum(t.amount), 0)::bigint as t_returned,"
@@ -67,6 +79,8 @@ def verify(connection: Connection, shop_id: int | None = None) -> list[Differenc
             differences += _orders(world, page)
         for page in _pages(connection, CUSTOMER_IDS, id):
             differences += _wallets(world, page)
+        for page in _pages(connection, REVERSED_IDS, id):
+            differences += _reversals(world, page)
         differences += _redemptions(world)
     return differences
 
@@ -89,24 +103,45 @@ def _orders(world: World, ids: Sequence[int]) -> Iterable[Difference]:
     load_redemptions(own)
     load_books(own, ())
     used = redemptions_on(own)
-    for id in ids:
-        made = plan(own.orders[id], programs=own.programs, redemptions=used[id])
+    plans = [plan(own.orders[id], programs=own.programs, redemptions=used[id]) for id in ids]
+    known = openings(own, plans)
+    for made in plans:
         yield from _timeline_of(own, made)
         yield from _awards_of(own, made)
-        yield from _order_row(own, made)
+        yield from _order_row(own, made, known)
         yield from _restitutions_of(own, made)
+
+
+def _reversals(world: World, ids: Sequence[int]) -> Iterable[Difference]:
+    """What merchants gave back by hand of a page of redemptions, beside what stands (R34, R35)."""
+    own = open_world(world.connection, world.shop, world.now, read_only=True)
+    load_redemptions(own, ids)
+    load_books(own, ())
+    used = redemptions_on(own)
+    plans = {id: plan(order, programs=own.programs, redemptions=used[id]) for id, order in own.orders.items()}
+    stored = [dict(row._mapping) for row in own.timeline if row.order_id is None]
+    yield from _rows_of("redemption", own, stored, reversal_items(returns_of(own, plans), world.shop.id))
 
 
 def _timeline_of(world: World, made: OrderPlan) -> Iterable[Difference]:
     id = made.order.order_id
     stored = [dict(row._mapping) for row in world.timeline if row.order_id == id]
-    changes = compare(stored, items_of(made, world.shop.id))
+    yield from _rows_of("order", world, stored, items_of(made, world.shop.id))
+
+
+def _rows_of(kind: str, world: World, stored: Sequence[Item], wanted: Sequence[Item]) -> Iterable[Difference]:
+    """Timeline rows as they stand beside those that should."""
+    changes = compare(stored, wanted)
     for key, row in changes.new.items():
         before = changes.old.get(key)
         found = "nothing" if before is None else str(before["amount"])
-        yield _difference(world, "order", id, f"{row['cause']} on {row['target']}", row["amount"], found)
+        yield _difference(world, kind, row[f"{kind}_id"], _what(row), row["amount"], found)
     for row in changes.gone.values():
-        yield _difference(world, "order", id, f"{row['cause']} on {row['target']}", "nothing", row["amount"])
+        yield _difference(world, kind, row[f"{kind}_id"], _what(row), "nothing", row["amount"])
+
+
+def _what(row: Item) -> str:
+    return f"{row['cause']} on {row['target']}"
 
 
 def _awards_of(world: World, made: OrderPlan) -> Iterable[Difference]:
@@ -126,14 +161,14 @@ def _awards_of(world: World, made: OrderPlan) -> Iterable[Difference]:
                 )
 
 
-def _order_row(world: World, made: OrderPlan) -> Iterable[Difference]:
+def _order_row(world: World, made: OrderPlan, known: Mapping[int, datetime]) -> Iterable[Difference]:
     id = made.order.order_id
     row = world.stored[id]
     expected = {
         "status": made.status,
         "refunded_minor": made.refunded,
         "flags": made.flags,
-        "counted": counted_of(made, world.programs),
+        "counted": counted_of(made, world.programs, known),
     }
     for name, value in expected.items():
         if row._mapping[name] != value:
@@ -159,6 +194,7 @@ def _wallets(world: World, ids: Sequence[int]) -> Iterable[Difference]:
     key = {"shop_id": world.shop.id, "ids": list(ids)}
     rows, lots, sums = _by(world, TIMELINES, key), _by(world, LOTS, key), _by(world, SUMS, key)
     days = {row.customer_id: row for row in sql.fetch(world.connection, DAYS, **key)}
+    told = {row.customer_id: row for row in sql.fetch(world.connection, TOLD, **key)}
     for wallet in sql.fetch(world.connection, WALLETS, **key):
         id = wallet.customer_id
         timeline = rows.get(id, [])
@@ -166,7 +202,10 @@ def _wallets(world: World, ids: Sequence[int]) -> Iterable[Difference]:
         made = fold(WalletState(), [event_of(r._mapping) for r in due], wallet.folded_until)
         yield from _lots_of(world, id, made, lots.get(id, []), sums.get(id, []))
         yield from _results_of(world, id, made, timeline, wallet.folded_until)
-        yield from _wallet_row(world, wallet, made, timeline, days.get(id))
+        yield from _wallet_row(world, wallet, made, timeline, _numbers(told.get(id)))
+        for name, value in _numbers(told.get(id)).items():
+            if _numbers(days.get(id))[name] != value:
+                yield _difference(world, "customer", id, f"days {name}", value, _numbers(days.get(id))[name])
 
 
 def _by(world: World, statement: Any, key: dict[str, Any]) -> dict[int, list[Any]]:
@@ -210,11 +249,8 @@ def _results_of(
 
 
 def _wallet_row(
-    world: World, wallet: Any, made: Fold, timeline: Sequence[Any], days: Any
+    world: World, wallet: Any, made: Fold, timeline: Sequence[Any], sums: Mapping[str, int]
 ) -> Iterable[Difference]:
-    sums = {
-        name: getattr(days, name) if days is not None else 0 for name in ("spend_minor", "orders", "points")
-    }
     expected = {
         "balance": made.state.balance,
         "debt": made.state.debt,
@@ -225,6 +261,10 @@ def _wallet_row(
     for name, value in expected.items():
         if wallet._mapping[name] != value:
             yield _difference(world, "customer", wallet.customer_id, name, value, wallet._mapping[name])
+
+
+def _numbers(row: Any) -> dict[str, int]:
+    return {name: 0 if row is None else getattr(row, name) for name in WHAT}
 
 
 def _redemptions(world: World) -> Iterable[Difference]:

@@ -14,6 +14,7 @@ from models.errors import Refused
 from models.rules.program import Program
 from models.rules.wallet import GRANT, SPEND
 from tasks.steps import outbox, sql
+from tasks.steps.activities import entry, say
 from tasks.steps.installations import is_connected
 from tasks.steps.load import (
     World,
@@ -52,10 +53,6 @@ ADD_CODE = text(
     " values (:shop_id, :code_key, :redemption_id, 0, :code)"
 )
 ORDERS_WITH = text("select order_id from order_codes where shop_id = :shop_id and code = :code")
-NAME_GRANT = text(
-    "insert into activity (shop_id, kind, customer_id, cause, target, at, detail)"
-    " values (:shop_id, 'grant.reason', :customer_id, :cause, :cause, :at, jsonb_build_object('reason', cast(:reason as text)))"
-)
 
 
 def grant(
@@ -92,8 +89,7 @@ def grant(
         policy_version=world.programs[-1].version,
     )
     settle_items(world, [row], cause)
-    key = {"shop_id": shop_id, "customer_id": customer_id, "cause": cause, "at": now, "reason": reason}
-    connection.execute(NAME_GRANT, key)
+    say(world, [entry(world, "grant.reason", customer_id, None, cause, cause, {"reason": reason})])
     answer = {"id": str(number), "customer_id": str(customer_id), "amount": amount, "reason": reason}
     balance = _balances(connection, shop_id, [customer_id])[customer_id]
     return {**answer, "expires_at": expires_at and expires_at.isoformat(), "balance": balance}

@@ -7,6 +7,14 @@ what was done: what was done at Shopify is a fact, and is booked though nobody w
 
 from tasks.steps.codes.giving_back import codes_key, reactivate, reactivate_given_up
 from tasks.steps.codes.making import create, create_given_up
-from tasks.steps.codes.removing import remove
+from tasks.steps.codes.removing import remove, remove_given_up
 
-__all__ = ["codes_key", "create", "create_given_up", "reactivate", "reactivate_given_up", "remove"]
+__all__ = [
+    "codes_key",
+    "create",
+    "create_given_up",
+    "reactivate",
+    "reactivate_given_up",
+    "remove",
+    "remove_given_up",
+]

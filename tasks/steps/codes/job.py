@@ -32,6 +32,9 @@ REDEMPTION = text(
 CODES = text(
     "select c.n, c.code, c.discount_id,"
     " (select count(*) from order_codes o where o.shop_id = c.shop_id and o.code = c.code_key) as uses,"
+    " (select count(*) from order_codes o join redemptions r on r.shop_id = c.shop_id and r.id = c.redemption_id"
+    "   where o.shop_id = c.shop_id and o.code = c.code_key"
+    "   and jsonb_exists(r.reactivated_orders, o.order_id::text)) as given_back,"
     " exists (select from order_codes o where o.shop_id = c.shop_id and o.code = c.code_key"
     "   and o.order_id = :order_id) as on_order"
     " from redemption_codes c where c.shop_id = :shop_id and c.redemption_id = :id order by c.n"

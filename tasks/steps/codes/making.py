@@ -27,9 +27,12 @@ from tasks.gateway.client import Gateway
 from tasks.steps import discounts
 from tasks.steps.codes.job import SET_CODE, SET_DISCOUNT, Job, give_back_whole, may_be_sent
 from tasks.steps.endings import locked_whole
-from tasks.steps.outbox import Leased, put
+from tasks.steps.outbox import Leased
+from tasks.steps.removals import ask_removal
 
-LOCK = text("select code_state, ended from redemptions where shop_id = :shop_id and id = :id for update")
+LOCK = text(
+    "select code_state, ended, returned, amount from redemptions where shop_id = :shop_id and id = :id for update"
+)
 
 
 def create(engine: Engine, gateway: Gateway, leased: Leased, *, now: datetime | None = None) -> str:
@@ -46,7 +49,7 @@ class Making(Job):
     def run(self) -> str:
         with self.engine.begin() as connection:
             redemption = self.redemption(connection)
-            if redemption.code_state != "wanted" or redemption.ended is not None:
+            if redemption.code_state != "wanted" or _is_back(redemption):
                 return self.finish(connection, "the code is not wanted any more", "cancelled")
             reward = self.reward(connection, redemption)
             benefit = benefit_of(redemption.kind, "0" if reward is None else reward.value)
@@ -95,15 +98,11 @@ class Making(Job):
         with self.engine.begin() as connection:
             now_is = connection.execute(LOCK, self.key).one()
             connection.execute(SET_DISCOUNT, {**self.key, "n": 0, "discount_id": discount_id})
-            if now_is.ended is not None or now_is.code_state not in ("wanted", "active"):
-                put(connection, self.shop.id, "remove_code", f"remove_code:{self.id}:late", self._named)
+            if _is_back(now_is) or now_is.code_state not in ("wanted", "active"):
+                ask_removal(connection, self.shop.id, self.id, then=None, key=f"remove_code:{self.id}:late")
                 return self.finish(connection, "made, and not wanted any more: it is taken away")
             self.set_code(connection, "active")
             return self.finish(connection, f"discount {discount_id} made for redemption {self.id}")
-
-    @property
-    def _named(self) -> dict[str, int]:
-        return {"redemption_id": self.id}
 
 
 def create_given_up(connection: Connection, leased: Leased, error: Never) -> None:
@@ -118,6 +117,11 @@ def create_given_up(connection: Connection, leased: Leased, error: Never) -> Non
         return
     connection.execute(SET_CODE, {**job, "state": "failed", "error": str(error), "ends_at": None})
     give_back_whole(connection, leased, "code_failed", datetime.now(UTC))
+
+
+def _is_back(redemption: Row[Any]) -> bool:
+    """Whether its value came back whole: by itself, or by a merchant's hand (R34, R35)."""
+    return redemption.ended is not None or redemption.returned == redemption.amount
 
 
 def _new(redemption: Row[Any], reward: Reward | None, benefit: Benefit) -> discounts.New:

@@ -57,18 +57,27 @@ def parse(topic: str, body: bytes, *, shop_currency: str = "") -> tuple[Fact, ..
 
     Raises UnknownTopic outside FACT_TOPICS, Unparseable (dotted path, reason) for what cannot be understood; nothing else.
     """
-    reader = _READERS.get(topic)
-    if reader is None:
+    if topic not in _READERS:
         raise UnknownTopic(topic)
-    read, wrapper = reader
-    node = read_object(body)
-    inner = node.get(wrapper)
-    if not isinstance(inner, dict) or "id" in node:
+    return parse_object(topic, read_object(body), shop_currency=shop_currency)
+
+
+def parse_object(topic: str, node: Node, *, shop_currency: str = "") -> tuple[Fact, ...]:
+    """The same for a body that is read already, under one of FACT_TOPICS. Raises Unparseable."""
+    read, wrapper = _READERS[topic]
+    inner = unwrapped(topic, node)
+    if inner is node:
         return tuple(read(node, shop_currency))
     try:
         return tuple(read(inner, shop_currency))
     except Unparseable as error:
         raise Unparseable(f"{wrapper}.{error.field}", error.reason) from None
+
+
+def unwrapped(topic: str, node: Node) -> Node:
+    """What the body is about: itself, or what stands in the wrapper that recorded API answers have."""
+    inner = node.get(_READERS[topic][1])
+    return inner if isinstance(inner, dict) and "id" not in node else node
 
 
 def order_ids(facts: Iterable[Fact]) -> tuple[int, ...]:
@@ -99,4 +108,13 @@ def _shown(value: object) -> int | None:
     return value if type(value) is int and 0 < value < 2**63 else None
 
 
-__all__ = ["FACT_TOPICS", "READ_TOPIC", "Peek", "order_ids", "parse", "peek"]
+__all__ = [
+    "FACT_TOPICS",
+    "READ_TOPIC",
+    "Peek",
+    "order_ids",
+    "parse",
+    "parse_object",
+    "peek",
+    "unwrapped",
+]
