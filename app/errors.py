@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from sqlalchemy.exc import OperationalError, TimeoutError
 from werkzeug.exceptions import HTTPException
 
@@ -54,8 +54,13 @@ def ours(error: UnwindError) -> Response:
     response = answer(status, error.code, str(error), details_of(error))
     response.headers.extend(getattr(error, "headers", {}))
     if isinstance(error, Later):
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        come_back(response, getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS))
     return response
+
+
+def come_back(response: Response, seconds: int) -> None:
+    """Say when. Kept aside too: what counts calls writes the end of its minute there (`app/api/limits.py`)."""
+    g.come_back = response.headers["Retry-After"] = str(seconds)
 
 
 def details_of(error: UnwindError) -> Any:
@@ -79,7 +84,7 @@ def busy(error: OperationalError | TimeoutError) -> Response:
     """The database is away, or took too long."""
     log.error("database_busy", error=type(error).__name__, path=request.path)
     response = answer(503, "database_busy", "the database does not answer; try again soon")
-    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    come_back(response, RETRY_AFTER_SECONDS)
     return response
 
 

@@ -44,6 +44,16 @@ select kind, 'pending', count(*), coalesce(extract(epoch from now() - min(create
 union all
 select kind, 'failed', count(*), 0 from outbox where state = 'failed' group by 1
 """)
+DELIVERIES = text("""
+select (select count(*) from deliveries where state = 'pending'),
+       (select count(*) from deliveries where state = 'waiting'),
+       (select coalesce(extract(epoch from now() - min(created_at)), 0) from deliveries where state = 'pending')
+""")
+ENDPOINTS = text("""
+select w.reason, count(e.id)
+  from (values ('failing'), ('gone'), ('by_hand')) w(reason)
+  left join endpoints e on e.state = 'paused' and e.paused_reason = w.reason group by 1 order by 1
+""")
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
@@ -69,6 +79,7 @@ def of_database(connection: Connection) -> Iterator[Metric]:
     """All that the database knows."""
     yield from inbox_metrics(connection)
     yield from outbox_metrics(connection)
+    yield from endpoint_metrics(connection)
     yield from book_metrics(connection)
     yield from reconcile_metrics(connection)
     yield from connection_metrics(connection)
@@ -182,6 +193,36 @@ def outbox_metrics(connection: Connection) -> Iterator[Metric]:
         oldest = max(oldest, float(age))
     yield rows
     yield gauge("unwind_outbox_oldest_seconds", "Age of the oldest work outside that is not done", oldest)
+
+
+def endpoint_metrics(connection: Connection) -> Iterator[Metric]:
+    """What is on its way to merchants' own systems, and the endpoints that nothing is sent to."""
+    pending, waiting, oldest = connection.execute(DELIVERIES).one()
+    open_ = GaugeMetricFamily(
+        "unwind_deliveries_open",
+        "Messages to endpoints: due or to be tried again, or waiting",
+        labels=["state"],
+    )
+    open_.add_metric(["pending"], pending)
+    open_.add_metric(["waiting"], waiting)
+    yield open_
+    yield gauge("unwind_deliveries_oldest_seconds", "Age of the oldest pending one", float(oldest))
+    paused = GaugeMetricFamily(
+        "unwind_endpoints_paused", "Endpoints that are paused, and why", labels=["reason"]
+    )
+    for reason, count in connection.execute(ENDPOINTS):
+        paused.add_metric([reason], count)
+    yield paused
+
+
+def delivery_tries(tries: Sequence[tuple[str, str, int]]) -> Metric:
+    """Tries of all processes, by what came of them."""
+    made = CounterMetricFamily(
+        "unwind_deliveries", "Tries to tell an endpoint, by outcome", labels=["outcome"]
+    )
+    for _, outcome, count in tries:
+        made.add_metric([outcome], count)
+    return made
 
 
 def book_metrics(connection: Connection) -> Iterator[Metric]:

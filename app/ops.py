@@ -18,9 +18,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from redis import Redis
 from sqlalchemy import Engine
 
-from app.figures import gauge, of_database, shopify_metrics, up
+from app.figures import delivery_tries, gauge, of_database, shopify_metrics, up
 from models.session import current_version, newest_version
-from tasks.gateway.counts import Counts
+from tasks.gateway.counts import DELIVERIES, Counts
 from tasks.steps.sweep import QUEUE
 
 FRESH_SECONDS = 10.0  # scrapes in between are answered from memory
@@ -101,10 +101,12 @@ class Books:
         try:
             depth = self.broker.llen(QUEUE)
             calls = list(Counts(self.broker).read())
+            tries = list(Counts(self.broker, DELIVERIES).read())
         except Exception:  # as above
             return [up("broker", False)]
         return [
             up("broker", True),
             gauge("unwind_queue_depth", "Messages waiting in the broker", float(depth)),
             *shopify_metrics(calls),
+            delivery_tries(tries),
         ]

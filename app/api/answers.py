@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import IO, Any
 
 from flask import Response
 
@@ -24,8 +25,12 @@ UNPROCESSABLE = frozenset(
         "wrong_quantity",
         "wrong_sources",
         "expires_in_the_past",
+        "too_many_rows",
     }
 )
+
+
+PIECE_BYTES = 64 * 1024  # of a file, at a time
 
 
 def json_text(value: Any) -> str:
@@ -44,13 +49,21 @@ def json_number(value: object) -> float:
 def response_of(answer: Answer) -> Response:
     kind = answer.media_type
     response = Response(
-        answer.text,
+        answer.text if answer.file is None else pieces(answer.file),
         status=answer.status,
         content_type=f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
     )
+    if answer.file is not None:
+        response.call_on_close(answer.file.close)  # also when nobody reads it
     if answer.again:
         response.headers["Idempotent-Replayed"] = "true"
     return response
+
+
+def pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 def with_headers(response: Response) -> Response:

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from app.api.activity import ActivityPage, ActivityQuery, shaped
+from app.api.activity import CSV_EXAMPLE, TOO_MANY_ROWS, ActivityPage, ActivityQuery, answered
 from app.api.fields import FutureIn, Given, Id, LineIn, Money, Points, PointsIn, Sent, Time, smallest_units
 from app.api.operation import Call, Operation, Refusal, no_such
+from app.sheets import Sheet
 from models.rules.program import Program
-from tasks.steps import activity, pins, programs, read, wallets
+from tasks.steps import pins, programs, read, wallets
+from tasks.steps.activity import Wanted
 
 CUSTOMER = {
     "id": "6940095564",
@@ -101,20 +103,11 @@ def show(call: Call) -> Mapping[str, Any]:
     return read.customer(call.connection, call.shop_id, call.ids["customer_id"])
 
 
-def history(call: Call) -> Mapping[str, Any]:
+def history(call: Call) -> Mapping[str, Any] | Sheet:
     """The customer's activity; a merged customer's is his survivor's. Raises NotFound for one the shop does not have."""
     q: ActivityQuery = call.query
     customer_id = int(read.customer(call.connection, call.shop_id, call.ids["customer_id"])["id"])
-    return shaped(
-        activity.listing(
-            call.connection,
-            call.shop_id,
-            customer_id=customer_id,
-            kind=q.kind,
-            cursor=q.cursor,
-            limit=q.limit,
-        )
-    )
+    return answered(call, Wanted(customer_id=customer_id, kind=q.kind, since=q.since))
 
 
 def grant(call: Call) -> Mapping[str, Any]:
@@ -159,11 +152,12 @@ OPERATIONS = (
         path="/customers/{customer_id}/activity",
         tag="customers",
         name="list_customer_activity",
-        summary="What happened to a customer, newest first",
+        summary="What happened to a customer, newest first; with Accept: text/csv all of it at once",
+        csv_example=CSV_EXAMPLE,
         run=history,
         query=ActivityQuery,
         answer=ActivityPage,
-        refusals=(no_such("customer"),),
+        refusals=(no_such("customer"), TOO_MANY_ROWS),
     ),
     Operation(
         method="POST",
@@ -176,6 +170,13 @@ OPERATIONS = (
         answer=Grant,
         status=201,
         writes=True,
+        previews=True,
+        links={
+            "customer": ("get_customer", {"customer_id": "customer_id"}),
+            "activity": ("list_customer_activity", {"customer_id": "customer_id"}),
+            "another": ("create_grant", {"customer_id": "customer_id"}),
+            "tier": ("put_customer_tier", {"customer_id": "customer_id"}),
+        },
     ),
     Operation(
         method="PUT",
@@ -187,6 +188,7 @@ OPERATIONS = (
         body=TierRequest,
         answer=Customer,
         writes=True,
+        previews=True,
         refusals=(
             no_such("customer"),
             Refusal(status=422, code="unknown_tier", when="the program has no such level"),

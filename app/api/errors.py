@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from models.errors import Never, Refused
 
@@ -75,10 +76,33 @@ class KeyReused(ApiError):
 MOST_SHOWN = 20  # of one body's faults
 
 
+WORDS = {  # by the validator's name of the fault
+    "missing": "is required",
+    "extra_forbidden": "is not known here",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
+    "too_short": "must not be empty",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+
+
 def from_pydantic(error: ValidationError) -> InvalidRequest:
     """Each fault with its field's dotted path, never with what was sent."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return InvalidRequest([(path_of(fault["loc"]), sentence(fault["msg"])) for fault in faults[:MOST_SHOWN]])
+    faults = error.errors(include_url=False, include_input=False)
+    return InvalidRequest([(path_of(fault["loc"]), sentence(fault)) for fault in faults[:MOST_SHOWN]])
 
 
 def path_of(location: Sequence[int | str]) -> str:
@@ -87,11 +111,12 @@ def path_of(location: Sequence[int | str]) -> str:
     return text.lstrip(".") or "body"
 
 
-def sentence(message: str) -> str:
-    """Pydantic's words as ours."""
-    known = {
-        "Field required": "is required",
-        "Extra inputs are not permitted": "is not known here",
-    }
-    text = message.removeprefix("Value error, ")
-    return known.get(text, text[:1].lower() + text[1:])
+def sentence(fault: ErrorDetails) -> str:
+    """What is wrong in our words; the validator's own speak of its insides."""
+    kind, numbers = fault["type"], fault.get("ctx", {})
+    if kind == "too_long" and numbers["field_type"] == "Value":  # a text that we read ourselves
+        kind = "string_too_long"
+    if kind in WORDS:
+        return WORDS[kind].format_map(numbers)
+    text = fault["msg"].removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

@@ -19,7 +19,10 @@ from models.rules.program import POINTS_MAX, units
 ID_MAX = 2**63 - 1  # Shopify's ids are 64-bit; so is the column
 ID_TEXT = re.compile(r"[1-9][0-9]{0,18}")
 MONEY_TEXT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")  # below 10**12: far above any order, far below 2**63
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# One line of text: no control character, and at least one that is not blank. No character can begin in two places of
+# the pattern, so that no text, however long, takes more than one look at each: callers' own tools run it, too.
+BLANK = r" \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+LINE_TEXT = re.compile(rf"[{BLANK}]*[^{BLANK}\x00-\x1f\x7f][^\x00-\x1f\x7f]*")
 
 
 class Sent(BaseModel):
@@ -49,7 +52,7 @@ def read_id(value: object) -> int:
 def read_points(value: object) -> int | Decimal:
     """A positive JSON number; whether it may have decimals depends on the program (see `smallest_units`)."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("must be a number, not text")
+        raise ValueError("must be a number, such as 500")
     if not 0 < value <= POINTS_MAX:
         raise ValueError(f"must be more than 0 and at most {POINTS_MAX}")
     return value
@@ -63,15 +66,15 @@ def smallest_units(value: int | Decimal, field: str, scale: int) -> int:
 
 
 def read_money(value: object) -> str:
-    if not isinstance(value, str) or not MONEY_TEXT.fullmatch(value):
+    if not isinstance(value, str) or not MONEY_TEXT.fullmatch(value.removeprefix("-")):
         raise ValueError('must be a decimal string such as "12.50"')
-    if Decimal(value) == 0:
+    if Decimal(value) <= 0:
         raise ValueError("must be more than 0")
     return value
 
 
-def read_future(value: object) -> datetime:
-    """A time to come, with its offset, in UTC."""
+def read_time(value: object) -> datetime:
+    """A time with its offset, in UTC."""
     if not isinstance(value, str):
         raise ValueError('must be a time such as "2027-01-31T00:00:00Z"')
     try:
@@ -81,6 +84,12 @@ def read_future(value: object) -> datetime:
         raise ValueError('must be a time such as "2027-01-31T00:00:00Z"') from None
     if at.tzinfo is None:
         raise ValueError("must say its offset from UTC, such as Z or +02:00")
+    return at
+
+
+def read_future(value: object) -> datetime:
+    """A time to come."""
+    at = read_time(value)
     if at <= datetime.now(UTC):
         raise ValueError("must lie in the future")
     return at
@@ -88,7 +97,9 @@ def read_future(value: object) -> datetime:
 
 def read_line(value: object) -> str:
     """One line of text for people."""
-    if not isinstance(value, str) or not value.strip() or CONTROL.search(value):
+    if not isinstance(value, str):
+        raise ValueError('must be text, such as "17"')
+    if not LINE_TEXT.fullmatch(value):
         raise ValueError("must be one line of text, not empty")
     return value
 
@@ -100,9 +111,9 @@ ID_SCHEMA = {
 }
 POINTS_SCHEMA = {
     "type": "number",
-    "exclusiveMinimum": 0,
+    "minimum": 0.001,
     "maximum": POINTS_MAX,
-    "description": "In the program's unit; whole for points",
+    "description": "In the program's unit; whole for points, at most three decimals for credits",
 }
 MONEY_SCHEMA = {
     "type": "string",
@@ -117,7 +128,10 @@ MoneyIn = Annotated[str, BeforeValidator(read_money), WithJsonSchema(MONEY_SCHEM
 FutureIn = Annotated[
     datetime, BeforeValidator(read_future), WithJsonSchema(TIME_SCHEMA), PlainSerializer(str)
 ]
-LineIn = Annotated[str, BeforeValidator(read_line)]
+TimeIn = Annotated[datetime, BeforeValidator(read_time), WithJsonSchema(TIME_SCHEMA), PlainSerializer(str)]
+LineIn = Annotated[
+    str, Field(json_schema_extra={"pattern": f"^{LINE_TEXT.pattern}$"}), BeforeValidator(read_line)
+]
 
 Id = Annotated[str, Field(pattern="^[0-9]+$", description="An id, as text")]
 Points = Annotated[int | float, Field(description="In the program's unit")]

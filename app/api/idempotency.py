@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,12 +24,15 @@ UNANSWERED = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer as it goes out: the text is kept, so that a repeat is the same to the byte."""
+    """An answer as it goes out: the text is kept, so that a repeat is the same to the byte; `kept` instead, where some of
+    it is told once. `file` instead of a text that may be long; never of a write."""
 
     status: int
     text: str
     again: bool = False
     media_type: str = "application/json"
+    file: IO[bytes] | None = None
+    kept: str | None = None
 
 
 def digest_of(method: str, path: str, document: Any) -> bytes:
@@ -51,22 +54,27 @@ def once(
     }
     claim = insert(IdempotencyKey).values(row).on_conflict_do_nothing().returning(IdempotencyKey.key)
     if connection.execute(claim).first() is None:
-        return kept(connection, shop_id, key=key, request_digest=request_digest)
+        answer = known(connection, shop_id, key=key, request_digest=request_digest)
+        assert answer is not None, "a key that was taken is gone"
+        return answer
     answer = do()
     connection.execute(
         update(IdempotencyKey)
         .where(IdempotencyKey.shop_id == shop_id, IdempotencyKey.key == key)
-        .values(status=answer.status, response={"text": answer.text})
+        .values(status=answer.status, response={"text": answer.text if answer.kept is None else answer.kept})
     )
     return answer
 
 
-def kept(connection: Connection, shop_id: int, *, key: str, request_digest: bytes) -> Answer:
+def known(connection: Connection, shop_id: int, *, key: str, request_digest: bytes) -> Answer | None:
+    """The kept answer, None under a new key. Raises KeyReused."""
     row = connection.execute(
         select(IdempotencyKey.request_digest, IdempotencyKey.status, IdempotencyKey.response).where(
             IdempotencyKey.shop_id == shop_id, IdempotencyKey.key == key
         )
-    ).one()
+    ).one_or_none()
+    if row is None:
+        return None
     if row.request_digest != request_digest:
         raise KeyReused
     assert row.status != UNANSWERED, "a key without an answer was committed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -11,6 +12,8 @@ from flask_limiter import Limiter
 from tasks.steps.tokens import Caller
 
 CALLS_PER_MINUTE = 1200  # twenty a second: above any honest integration, far below what the receiver can take
+WINDOW_SECONDS = 60
+POLICY = "calls"  # its name in the standard's headers
 ASKED_TO_WAIT = frozenset({429, 503})  # only these say when to come back
 STORAGE_TIMEOUT_SECONDS = 1
 
@@ -19,8 +22,12 @@ def admission(app: Flask, redis_url: str | None, *, below: str, calls_per_minute
     """A function that counts this request, and raises 429 when there were too many. Only paths below `below` count."""
 
     def tidy(response: Response) -> Response:
-        if request.path.startswith(below) and response.status_code not in ASKED_TO_WAIT:
-            response.headers.pop("Retry-After", None)
+        if request.path.startswith(below):
+            if response.status_code not in ASKED_TO_WAIT:
+                response.headers.pop("Retry-After", None)
+            elif "come_back" in g:
+                response.headers["Retry-After"] = g.come_back
+            say_standard(response)
         return response
 
     app.after_request(tidy)  # before the limiter's own: what is registered first runs last
@@ -32,6 +39,17 @@ def admission(app: Flask, redis_url: str | None, *, below: str, calls_per_minute
 
     counted: Callable[[], None] = limiter.shared_limit(f"{calls_per_minute}/minute", scope="api")(admit)
     return counted
+
+
+def say_standard(response: Response) -> None:
+    """The limiter's `X-RateLimit-*` once more in the words of the IETF's draft: `RateLimit-Policy` and `RateLimit`."""
+    names = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+    quota, left, reset = (response.headers.get(name) for name in names)
+    if quota is None or left is None or reset is None:
+        return
+    seconds = min(WINDOW_SECONDS, max(0, int(reset) - int(time.time())))
+    response.headers["RateLimit-Policy"] = f'"{POLICY}";q={quota};w={WINDOW_SECONDS}'
+    response.headers["RateLimit"] = f'"{POLICY}";r={left};t={seconds}'
 
 
 def limiter_of(app: Flask, redis_url: str | None) -> Limiter:

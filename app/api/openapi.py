@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from app.api.answers import response_of
 from app.api.fields import ID_MAX, Given
 from app.api.idempotency import Answer
-from app.api.operation import Operation, Refusal
+from app.api.operation import ACCEPTED, PREVIEW, PREVIEW_HEADER, Operation, Refusal
 from app.api.reading import KEY_HEADER, KEY_MAX_CHARACTERS
 from app.session_tokens import RETRY_HEADER
 
@@ -30,9 +30,13 @@ What Unwind knows of one shop's loyalty program, and what may be done to it.
   program's unit.
 - **Writes** take an `Idempotency-Key`: the same key with the same call and body is answered as before and does
   nothing again (`Idempotent-Replayed: true`); with another body it is refused.
+- **Previews**: calls with a `preview` parameter answer with `preview=true` what they would do, and do nothing
+  (`Unwind-Preview: true`).
 - **Lists** are newest first: `next_cursor`, given as `cursor`, leads to the next page.
 - **Errors** are `{"error": {"code", "message", "details"}}`. `code` is stable; 422 names the fields in `details`.
-- **Limits**: see the `X-RateLimit-*` headers; 429 and 503 say when to come back in `Retry-After`.
+- **Limits** are a token's own: `RateLimit-Policy` says how many calls (`q`) in how many seconds (`w`), `RateLimit` how
+  many are left (`r`) and when they are whole again (`t` seconds); the older `X-RateLimit-*` say the same. 429 and 503 say
+  when to come back in `Retry-After`.
 """
 
 
@@ -58,6 +62,8 @@ def refusals_of(operation: Operation) -> list[Refusal]:
             Refusal(status=413, code="request_entity_too_large", when="the body is larger than 1 MiB"),
             Refusal(status=415, code="unsupported_media_type", when="the body is not application/json"),
         ]
+    if "{" in operation.path and all(refusal.status != 404 for refusal in found):
+        found.append(Refusal(status=404, code="not_found", when="there can be no such id"))
     found.append(
         Refusal(status=422, code="invalid_request", when="fields are unknown, missing or impossible; named")
     )
@@ -68,6 +74,7 @@ def refusals_of(operation: Operation) -> list[Refusal]:
     found += [
         Refusal(status=429, code="too_many_requests", when="the token calls too often"),
         Refusal(status=503, code="database_busy", when="busy; the same call may be sent again"),
+        Refusal(status=503, code="busy", when="too many calls are at work at once; nothing was begun"),
     ]
     return found
 
@@ -108,6 +115,8 @@ def schemas_of(operations: Iterable[Operation]) -> tuple[Names, dict[str, Any]]:
         if operation.body is not None:
             wanted[operation.body, "validation"] = None
         wanted[operation.answer, "serialization"] = None
+        if operation.error_body is not None:
+            wanted[operation.error_body, "serialization"] = None
     names, found = models_json_schema(list(wanted), ref_template=SCHEMAS + "{model}")
     return names, found["$defs"]
 
@@ -118,8 +127,10 @@ def described(operation: Operation, names: Names) -> dict[str, Any]:
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": parameters_of(operation),
-        "responses": {str(operation.status): success(operation, names), **failures(operation, names)},
+        "responses": {**successes(operation, names), **failures(operation, names)},
     }
+    if operation.description:
+        entry["description"] = operation.description
     if operation.body is not None:
         content = {"schema": names[operation.body, "validation"], "example": example_of(operation.body)}
         entry["requestBody"] = {
@@ -129,17 +140,40 @@ def described(operation: Operation, names: Names) -> dict[str, Any]:
     return entry
 
 
+def successes(operation: Operation, names: Names) -> dict[str, Any]:
+    found = {str(operation.status): success(operation, names)}
+    if operation.accepted is not None:
+        later = "The same, once something is done at Shopify: the answer says what, and is kept under the key"
+        found[str(ACCEPTED)] = {**success(operation, names), "description": later}
+    return found
+
+
 def success(operation: Operation, names: Names) -> dict[str, Any]:
     example = {"schema": names[operation.answer, "serialization"], "example": example_of(operation.answer)}
     content: dict[str, Any] = {"application/json": example}
-    if operation.text_example is not None:
-        content["text/plain"] = {"schema": {"type": "string"}, "example": operation.text_example}
-    headers = {"X-RateLimit-Remaining": header("Calls left in this minute", "integer")}
+    for media, text in operation.media.items():
+        content[media] = {"schema": {"type": "string"}, "example": text}
+    headers = dict(LIMITS)
+    if operation.media:
+        headers["Vary"] = header("Accept", "string")
+    if operation.previews:
+        headers[PREVIEW_HEADER] = header("`true`: it was a preview, nothing was done", "string")
     if operation.writes:
         headers["Idempotent-Replayed"] = header(
             "`true`: the answer was kept, nothing was done again", "string"
         )
-    return {"description": operation.summary, "content": content, "headers": headers}
+    answer = {"description": operation.summary, "content": content, "headers": headers}
+    links = {name: link_to(*target) for name, target in operation.links.items()}
+    return answer | ({"links": links} if links else {})
+
+
+def link_to(operation_name: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """To a call that can follow: each of its path's ids, and where it stands in the answer or the request."""
+    given = {
+        f"path.{name}": place if place.startswith("$") else f"$response.body#/{place}"
+        for name, place in parameters.items()
+    }
+    return {"operationId": operation_name, "parameters": given}
 
 
 def failures(operation: Operation, names: Names) -> dict[str, Any]:
@@ -152,8 +186,8 @@ def failures(operation: Operation, names: Names) -> dict[str, Any]:
             "description": "; ".join(f"`{refusal.code}`: {refusal.when}" for refusal in refusals),
             "content": {
                 "application/json": {
-                    "schema": names[Error, "serialization"],
-                    "examples": {refusal.code: {"value": error_example(refusal)} for refusal in refusals},
+                    "schema": names[operation.error_body or Error, "serialization"],
+                    "examples": {r.code: {"value": error_example(operation, r)} for r in refusals},
                 }
             },
             "headers": headers_of_failure(status),
@@ -165,21 +199,34 @@ def failures(operation: Operation, names: Names) -> dict[str, Any]:
 def headers_of_failure(status: str) -> dict[str, Any]:
     if status == "401":
         retry = "`1`: the session token is not valid any more, a fresh one will do"
-        return {"WWW-Authenticate": header("Bearer", "string"), RETRY_HEADER: header(retry, "string")}
+        challenge = {"WWW-Authenticate": header("Bearer", "string"), RETRY_HEADER: header(retry, "string")}
+        return LIMITS | challenge
     if status in {"429", "503"}:
-        return {"Retry-After": header("Seconds to wait", "integer")}
-    return {}
+        return LIMITS | {"Retry-After": header("Seconds to wait", "integer")}
+    return dict(LIMITS)
 
 
-def error_example(refusal: Refusal) -> dict[str, Any]:
+def error_example(operation: Operation, refusal: Refusal) -> Mapping[str, Any]:
     details = (
         {"field": "amount", "reason": "must be more than 0"} if refusal.code.startswith("invalid") else None
     )
-    return {"error": {"code": refusal.code, "message": refusal.when, "details": details}}
+    error = {"error": {"code": refusal.code, "message": refusal.when, "details": details}}
+    return error if operation.shape_error is None else operation.shape_error(error)
 
 
 def header(description: str, kind: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": kind}}
+
+
+LIMITS = {
+    "RateLimit-Policy": header('Calls (`q`) in a window (`w` seconds): `"calls";q=1200;w=60`', "string"),
+    "RateLimit": header(
+        'Calls left (`r`), seconds until all are there again (`t`): `"calls";r=1199;t=42`', "string"
+    ),
+    "X-RateLimit-Limit": header("Calls in a window", "integer"),
+    "X-RateLimit-Remaining": header("Calls left in it", "integer"),
+    "X-RateLimit-Reset": header("When the next one begins, in seconds since 1970", "integer"),
+}
 
 
 def example_of(model: type[BaseModel]) -> Any:
@@ -203,6 +250,8 @@ def parameters_of(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is not None:
         schema = operation.query.model_json_schema(mode="validation")
         found += [query_parameter(name, part) for name, part in schema["properties"].items()]
+    if operation.previews:
+        found.append(preview_parameter())
     if operation.writes:
         found.append(key_parameter())
     return found
@@ -216,6 +265,17 @@ def query_parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if schema.get("default") is not None:
         plain["default"] = schema["default"]
     return {"name": name, "in": "query", "required": False, "schema": plain}
+
+
+def preview_parameter() -> dict[str, Any]:
+    return {
+        "name": PREVIEW,
+        "in": "query",
+        "required": False,
+        "schema": {"type": "boolean", "default": False},
+        "description": "`true`: answers what the call would answer, and changes nothing (R37). The same code runs and is"
+        " undone. An Idempotency-Key beside it is neither looked up nor used; ids that the answer names are not given",
+    }
 
 
 def key_parameter() -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from app.api.fields import Given, Id, IdIn, Money, MoneyIn, Points, Sent, Time
 from app.api.operation import Call, Operation, Refusal, no_such
@@ -39,16 +42,58 @@ class OrderRedemption(Given):
     credited: Points
     expired: Points
     restitution: Restitution
+    ended: Literal["auto_refunded", "code_failed", "cancelled"] | None = Field(
+        description="Given back whole before an order used it (R30)"
+    )
 
 
 class OrderRefund(Given):
     id: Id
     at: Time
-    amount: Money | None
+    amount: Money | None = Field(description="What it is worth; of an undone one: what it had been worth")
     reversed: Points
     returned: Points
     reasons: list[str]
     policy_version: int | None
+    origin: Literal["shopify", "merchant"] = Field(
+        description="merchant: asked of us (R36), under an id of ours; Shopify knows nothing of it"
+    )
+    reason: str | None = Field(description="The merchant's words")
+    undone: bool = Field(description="Taken back (R38): it counts for nothing, also when it is told again")
+
+
+class OrderCancellation(Given):
+    id: Id
+    at: Time
+    reason: str | None
+    by: str | None = Field(description="token:5, session (a page of the shop's admin) or cli")
+    undone: bool
+
+
+class OrderReversal(Given):
+    id: Id
+    redemption_id: Id
+    kind: Literal["cancelled", "reversed"] = Field(description="cancelled: all that was left (R34, R35)")
+    amount: Points
+    at: Time
+    code: Literal["removed", "unchanged", "stays_used", "untracked", "not_reachable"] = Field(
+        description="What became of its discount code"
+    )
+    reason: str | None
+    by: str = Field(description="token:5, session (a page of the shop's admin) or cli")
+    undone_at: Time | None
+
+
+class ByHand(Given):
+    """What a merchant asked."""
+
+    at: Time
+    by: str | None = Field(description="token:5, session (a page of the admin) or cli")
+    reason: str | None
+
+
+class Undone(ByHand):
+    cause: str = Field(description="Counts for nothing now, as if it had never been told (R38)")
 
 
 class Order(Given):
@@ -84,6 +129,7 @@ class Order(Given):
                 "credited": 100,
                 "expired": 0,
                 "restitution": "points",
+                "ended": None,
             }
         ],
         "refunds": [
@@ -95,8 +141,14 @@ class Order(Given):
                 "returned": 100,
                 "reasons": [],
                 "policy_version": 1,
+                "origin": "shopify",
+                "reason": None,
+                "undone": False,
             }
         ],
+        "cancellations": [],
+        "reversals": [],
+        "undone": [],
     }
 
     id: Id
@@ -111,6 +163,9 @@ class Order(Given):
     awards: list[OrderAward]
     redemptions: list[OrderRedemption]
     refunds: list[OrderRefund]
+    cancellations: list[OrderCancellation] = Field(description="That a merchant asked of us (R36)")
+    reversals: list[OrderReversal] = Field(description="What a merchant gave back of its redemptions by hand")
+    undone: list[Undone] = Field(description="What was taken back (R38), when, by whom and why")
 
 
 class LineRequest(Sent):
@@ -118,13 +173,40 @@ class LineRequest(Sent):
     quantity: int = Field(ge=1, le=QUANTITY_MAX)
 
 
+class RestOnlyUnsaid:
+    """A field that means the rest of the order when it is left out, and only then: a caller whose variable was null, or
+    whose list was empty, did not ask for all of it."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(said, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        found = handler(core)
+        [kind] = [kind for kind in found.pop("anyOf") if kind != {"type": "null"}]
+        return {**found, **kind}
+
+
+def said(value: object) -> object:
+    if value is None or value == []:
+        raise ValueError("say what to refund, or leave it out to refund the rest")
+    return value
+
+
+def nothing() -> None:
+    """Not said. As a factory, so that no `default: null` stands in the document."""
+
+
 class PreviewRequest(Sent):
     """An amount, or lines, or neither: the rest of the order."""
 
     EXAMPLE: ClassVar[dict[str, Any]] = {"amount": "20.00"}
 
-    amount: MoneyIn | None = None
-    lines: list[LineRequest] | None = Field(None, min_length=1, max_length=LINES_MAX)
+    amount: Annotated[MoneyIn | None, RestOnlyUnsaid()] = Field(default_factory=nothing)
+    lines: Annotated[list[LineRequest] | None, RestOnlyUnsaid()] = Field(
+        default_factory=nothing, min_length=1, max_length=LINES_MAX
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -166,6 +248,14 @@ class PreviewedTier(Given):
     after: str | None
 
 
+class Remaining(Given):
+    """What of the order can still come apart afterwards."""
+
+    amount: Money = Field(description="Of the money; nothing once the order is closed")
+    earned: Points = Field(description="Of what it earned")
+    redeemed: Points = Field(description="Of what was redeemed on it")
+
+
 class Preview(Given):
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "order_id": "450789469",
@@ -189,6 +279,7 @@ class Preview(Given):
         "redemptions": [],
         "customers": [{"id": "6940095564", "balance_before": 500, "balance_after": 400}],
         "tiers": [],
+        "remaining": {"amount": "80.00", "earned": 400, "redeemed": 0},
         "reasons": [],
         "policy_version": 1,
     }
@@ -205,6 +296,7 @@ class Preview(Given):
     redemptions: list[PreviewedRedemption]
     customers: list[PreviewedCustomer]
     tiers: list[PreviewedTier]
+    remaining: Remaining
     reasons: list[str]
     policy_version: int
 
@@ -278,6 +370,7 @@ class Decision(Given):
     closes: bool = Field(description="It closes the order, so it takes the remainder (R4)")
     policy_version: int
     reasons: list[Coded]
+    asked: ByHand | None = Field(description="By whom, where a merchant asked for it (R34, R35, R36)")
     claims: list[TracedClaim]
     returns: list[TracedReturn]
 
@@ -317,6 +410,7 @@ class Trace(Given):
                 "closes": False,
                 "policy_version": 1,
                 "reasons": [],
+                "asked": None,
                 "claims": [
                     {
                         "award": "place-order",
@@ -337,6 +431,7 @@ class Trace(Given):
                 "returns": [],
             }
         ],
+        "undone": [],
         "restitution": {},
     }
 
@@ -349,6 +444,7 @@ class Trace(Given):
     flags: list[Coded]
     awards: list[TracedAward]
     decisions: list[Decision] = Field(description="In the order of their own time")
+    undone: list[Undone] = Field(description="What was undone, and by whom")
     restitution: dict[str, Restitution] = Field(description="By redemption: how its benefit came back (R21)")
 
 

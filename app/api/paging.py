@@ -45,7 +45,13 @@ def read_limit(value: object) -> int:
 CursorIn = Annotated[
     int,
     BeforeValidator(read_cursor),
-    WithJsonSchema({"type": "string", "description": "`next_cursor` of the page before"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_-]+$",
+            "description": "`next_cursor` of the page before",
+        }
+    ),
 ]
 LimitIn = Annotated[
     int,

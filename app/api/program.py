@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from app.api.errors import InvalidRequest
 from app.api.fields import Given
 from app.api.operation import Call, Operation, Refusal
-from models.rules.program import DAYS_MAX, DEFAULTS
+from models.rules.program import DAYS_MAX, DEFAULTS, ID, POINTS_MAX
 from tasks.steps import programs
 
 DEFAULT = deepcopy(dict(DEFAULTS))
+
+
+Identifier = Annotated[str, Field(pattern=f"^{ID.pattern}$")]
+Name = Annotated[str, Field(max_length=200, description="The id where none is given")]
+DecimalText = str | Annotated[int, Field(ge=0, le=POINTS_MAX)]
 
 
 class Unit(Given):
@@ -24,10 +29,12 @@ class Unit(Given):
 
 
 class EarningRule(Given):
-    id: str
-    name: str = Field("", description="The id where none is given")
-    per_currency_unit: str | int = Field("0", description="Units for one whole unit of the order's currency")
-    fixed: int | float = 0
+    id: Identifier
+    name: Name = ""
+    per_currency_unit: DecimalText = Field(
+        "0", description="Units for one whole unit of the order's currency"
+    )
+    fixed: int | float = Field(0, ge=0, le=POINTS_MAX)
     mask: Literal["total", "subtotal"] = "total"
     on_partial: Literal["proportional", "only_on_full"] = "proportional"
 
@@ -45,10 +52,21 @@ class ReturnRedeemed(Given):
     expired_grace_days: int = Field(default=0, ge=0, le=DAYS_MAX)
 
 
+class PointsReversal(Given):
+    enabled: bool = Field(default=True, description="Whether `POST /points/reverse` reverses anything (818)")
+    limit_per_customer: int | None = Field(
+        None,
+        ge=1,
+        le=POINTS_MAX,
+        description="Reversals of one customer within `limit_days` (903); null: any number",
+    )
+    limit_days: int = Field(default=30, ge=1, le=DAYS_MAX)
+
+
 class Level(Given):
-    id: str
-    name: str = Field("", description="The id where none is given")
-    threshold: str | int
+    id: Identifier
+    name: Name = ""
+    threshold: DecimalText
 
 
 class Tiers(Given):
@@ -60,14 +78,14 @@ class Tiers(Given):
 
 
 class Reward(Given):
-    id: str
-    name: str = Field("", description="The id where none is given")
+    id: Identifier
+    name: Name = ""
     kind: Literal[
         "amount_discount", "percentage_discount", "free_shipping", "free_product", "gift_card", "store_credit",
         "vip_entry", "membership",
     ]  # fmt: skip
-    cost: int | float
-    value: str | int = "0.00"
+    cost: int | float = Field(gt=0, le=POINTS_MAX)
+    value: DecimalText = "0.00"
     reactivate_code: bool = False
 
 
@@ -90,6 +108,9 @@ class ProgramSettings(Given):
     tiers: Tiers = Tiers()
     rewards: list[Reward] = Field(default=[Reward(**reward) for reward in DEFAULT["rewards"]], max_length=100)
     time_zone: str = Field("UTC", description="An IANA name; days and years begin by it")
+    points_reversal: PointsReversal = Field(
+        PointsReversal(limit_per_customer=None), description="Shown only once it was set (R35)"
+    )
 
 
 def read(call: Call) -> Mapping[str, Any]:
@@ -138,6 +159,7 @@ OPERATIONS = (
         checked_by_step=True,
         answer=ProgramSettings,
         writes=True,
+        previews=True,
         refusals=(
             Refusal(
                 status=422, code="invalid_setting", when="a setting is unknown or impossible; it is named"

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.api.errors import InvalidRequest, NotJson, UnsupportedMediaType, from_pydantic
 from app.api.fields import read_id
-from app.api.operation import Operation
+from app.api.operation import JSON, PREVIEW, Operation
 from app.receiver import whole_body
 from models.errors import NotFound
 
@@ -110,6 +110,8 @@ def query_of(request: Request, operation: Operation) -> Any:
     repeated = next((name for name, values in given.items() if isinstance(values, list)), None)
     if repeated is not None:
         raise InvalidRequest([(repeated[:80], "stands twice in the query")])
+    if operation.previews:
+        given.pop(PREVIEW, None)
     if operation.query is None:
         if given:
             raise InvalidRequest([(name[:80], "is not known here") for name in given])
@@ -117,6 +119,20 @@ def query_of(request: Request, operation: Operation) -> Any:
     for name, text in given.items():
         check_text(text, name[:80], 2)
     return checked(operation.query, given)
+
+
+def preview_of(request: Request, operation: Operation) -> bool:
+    """Whether the call is only to be tried. What is neither yes nor no is refused: it must not be done by mistake."""
+    text = request.args.get(PREVIEW) if operation.previews else None
+    if text not in (None, "true", "false"):
+        raise InvalidRequest([(PREVIEW, "must be true or false")])
+    return text == "true"
+
+
+def media_of(request: Request, operation: Operation) -> str:
+    """The media type of the answer, by `Accept`. JSON where nothing fits: an answer in it is better than none."""
+    wanted = request.accept_mimetypes.best_match([JSON, *operation.media])
+    return wanted or JSON
 
 
 def checked(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:

@@ -10,9 +10,11 @@ from pydantic import Field, field_validator
 from app.api.customers import program_of
 from app.api.fields import Given, Id, IdIn, LineIn, Points, PointsIn, Sent, Time, smallest_units
 from app.api.operation import Call, Operation, Refusal, no_such
-from tasks.steps import read, wallets
+from app.api.orders import OrderReversal
+from tasks.steps import cancelling, wallets
 
 CODE_MAX_CHARACTERS = 255  # Shopify's own limit of a discount code
+REASON_MAX_CHARACTERS = 200
 SOURCES_MAX = 50  # members of one group; each is a wallet to lock
 
 
@@ -54,39 +56,68 @@ class Member(Given):
     expired: Points
 
 
+class Cancellation(Given):
+    state: Literal[
+        "unused", "unused_rule_gone", "used", "untracked", "already_refunded", "code_being_changed"
+    ] = Field(description="What decides how it is cancelled (R34)")
+    needs_force: bool = Field(description="Cancelling it is refused unless `force` is true")
+    message: str = Field(
+        description="For the merchant: what cancelling it would do, or why nothing can be done"
+    )
+    refunded_at: Time | None = Field(description="When the last of it came back, once all of it has")
+    used_on: Id | None = Field(
+        description="The order that its code was used on, and that did not give it back"
+    )
+    refused: str | None = Field(
+        description="Why its code could not be taken away for a cancellation: code_used, code_shared, not_connected, ..."
+    )
+
+
+REDEMPTION: dict[str, Any] = {
+    "id": "17",
+    "code": "LOYAL-7F3K",
+    "reward": "5-off",
+    "amount": 500,
+    "returned": 0,
+    "credited": 0,
+    "expired": 0,
+    "restitution": "none",
+    "customer_id": "6940095564",
+    "kind": "amount_discount",
+    "order_id": None,
+    "at": "2026-03-01T10:00:00+00:00",
+    "code_state": "tracked",
+    "code_error": None,
+    "code_ends_at": None,
+    "ended": None,
+    "reactivation": "none",
+    "reactivations": 0,
+    "reactivation_error": None,
+    "sources": [
+        {
+            "customer_id": "6940095564",
+            "amount": 500,
+            "drawn": 500,
+            "uncovered": 0,
+            "returned": 0,
+            "credited": 0,
+            "expired": 0,
+        }
+    ],
+    "cancellation": {
+        "state": "unused",
+        "needs_force": False,
+        "message": "its code is unused; it is taken away at Shopify, and the points come back",
+        "refunded_at": None,
+        "used_on": None,
+        "refused": None,
+    },
+    "reversals": [],
+}
+
+
 class Redemption(Given):
-    EXAMPLE: ClassVar[dict[str, Any]] = {
-        "id": "17",
-        "code": "LOYAL-7F3K",
-        "reward": "5-off",
-        "amount": 500,
-        "returned": 0,
-        "credited": 0,
-        "expired": 0,
-        "restitution": "none",
-        "customer_id": "6940095564",
-        "kind": "amount_discount",
-        "order_id": None,
-        "at": "2026-03-01T10:00:00+00:00",
-        "code_state": "tracked",
-        "code_error": None,
-        "code_ends_at": None,
-        "ended": None,
-        "reactivation": "none",
-        "reactivations": 0,
-        "reactivation_error": None,
-        "sources": [
-            {
-                "customer_id": "6940095564",
-                "amount": 500,
-                "drawn": 500,
-                "uncovered": 0,
-                "returned": 0,
-                "credited": 0,
-                "expired": 0,
-            }
-        ],
-    }
+    EXAMPLE: ClassVar[dict[str, Any]] = REDEMPTION
 
     id: Id
     customer_id: Id
@@ -116,10 +147,87 @@ class Redemption(Given):
     reactivations: int = Field(description="How often its code was given back so far: three times at most")
     reactivation_error: str | None = Field(description="Why the code could not be given back (R23)")
     sources: list[Member] = Field(description="Whose value it was (R20)")
+    cancellation: Cancellation
+    reversals: list[OrderReversal] = Field(description="What merchants gave back by hand (R34, R35)")
+
+
+class CancelRequest(Sent):
+    EXAMPLE: ClassVar[dict[str, Any]] = {"reason": "Redeemed by mistake"}
+
+    force: bool = Field(False, description="Give the points back though the code stays")
+    reason: LineIn | None = Field(
+        None,
+        max_length=REASON_MAX_CHARACTERS,
+        description="For people; kept in the record, so no personal data",
+    )
+
+
+class GivenBack(Given):
+    customer_id: Id
+    amount: Points
+    credited: Points
+    expired: Points = Field(description="Of lots that have ended: reported, not credited (R19)")
+
+
+class Reversal(Given):
+    id: Id
+    at: Time
+    code: str = Field(description="What became of its code")
+    amount: Points = Field(description="All that was left")
+    credited: Points
+    expired: Points
+    members: list[GivenBack] = Field(description="To whom (R20)")
+
+
+class CancelledRedemption(Redemption):
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **REDEMPTION,
+        "returned": 500,
+        "credited": 500,
+        "restitution": "points",
+        "code_state": "removed",
+        "sources": [{**REDEMPTION["sources"][0], "returned": 500, "credited": 500}],
+        "cancellation": {
+            "state": "already_refunded",
+            "needs_force": False,
+            "message": "all of it was refunded on 2026-03-02 at 08:00 UTC; nothing more can be done",
+            "refunded_at": "2026-03-02T08:00:00+00:00",
+            "used_on": None,
+            "refused": None,
+        },
+        "reversals": [
+            {
+                "id": "3",
+                "redemption_id": "17",
+                "kind": "cancelled",
+                "amount": 500,
+                "at": "2026-03-02T08:00:00+00:00",
+                "code": "removed",
+                "reason": "Redeemed by mistake",
+                "by": "token:5",
+                "undone_at": None,
+            }
+        ],
+        "reversal": {
+            "id": "3",
+            "at": "2026-03-02T08:00:00+00:00",
+            "code": "removed",
+            "amount": 500,
+            "credited": 500,
+            "expired": 0,
+            "members": [{"customer_id": "6940095564", "amount": 500, "credited": 500, "expired": 0}],
+        },
+        "warnings": [],
+    }
+
+    reversal: Reversal | None = Field(
+        description="What came back; null while the code is being taken away: then it comes back with that"
+    )
+    warnings: list[str] = Field(description="What the merchant should do about the code")
 
 
 def show(call: Call) -> Mapping[str, Any]:
-    return read.redemption(call.connection, call.shop_id, call.ids["redemption_id"])
+    return cancelling.shown(call.connection, call.shop_id, call.ids["redemption_id"])
 
 
 def spend(call: Call) -> Mapping[str, Any]:
@@ -139,7 +247,20 @@ def spend(call: Call) -> Mapping[str, Any]:
         code=body.code,
         sources=sources or None,
     )
-    return read.redemption(call.connection, call.shop_id, redemption_id)
+    return cancelling.shown(call.connection, call.shop_id, redemption_id)
+
+
+def cancel(call: Call) -> Mapping[str, Any]:
+    """What came back, or what is under way; a code is taken away once this is committed, within seconds."""
+    body: CancelRequest = call.body
+    return cancelling.cancel(
+        call.connection,
+        call.shop_id,
+        call.ids["redemption_id"],
+        by=call.by,
+        force=body.force,
+        reason=body.reason,
+    )
 
 
 OPERATIONS = (
@@ -154,6 +275,11 @@ OPERATIONS = (
         answer=Redemption,
         status=201,
         writes=True,
+        previews=True,
+        links={
+            "redemption": ("get_redemption", {"redemption_id": "id"}),
+            "cancel": ("cancel_redemption", {"redemption_id": "id"}),
+        },
         refusals=(
             Refusal(status=409, code="insufficient_balance", when="less is spendable than is asked for"),
             Refusal(status=409, code="code_taken", when="another redemption has this code"),
@@ -181,5 +307,40 @@ OPERATIONS = (
         run=show,
         answer=Redemption,
         refusals=(no_such("redemption"),),
+    ),
+    Operation(
+        method="POST",
+        path="/redemptions/{redemption_id}/cancel",
+        tag="redemptions",
+        name="cancel_redemption",
+        summary="Give the points of a redemption back, and take its code away where nobody used it",
+        run=cancel,
+        body=CancelRequest,
+        body_required=False,
+        answer=CancelledRedemption,
+        writes=True,
+        previews=True,
+        refusals=(
+            no_such("redemption"),
+            Refusal(status=409, code="already_refunded", when="all of it came back; `refunded_at` says when"),
+            Refusal(
+                status=409, code="code_used", when="its code was used, or a gift card given out; `force`"
+            ),
+            Refusal(
+                status=409, code="spending_rule_gone", when="the program has no such reward any more; `force`"
+            ),
+            Refusal(status=409, code="code_shared", when="others use its discount too; `force`"),
+            Refusal(
+                status=409,
+                code="not_connected",
+                when="its code was made by us and the shop gives no access now; `force`",
+            ),
+            Refusal(status=409, code="code_in_flight", when="its code may just be coming back; try again"),
+            Refusal(
+                status=409,
+                code="given_back_as_code",
+                when="its code came back to the customer and cannot be taken away",
+            ),
+        ),
     ),
 )

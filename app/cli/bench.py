@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.cli import bench_drain, bench_receiver
+from app.cli import bench_drain, bench_import, bench_receiver
 from app.cli.bench_scratch import Bar, bar, machine
 from app.cli.context import ENV_FILE, data_option, emit, ended_by_sigterm, in_force, json_option, note
 from app.cli.tables import table
@@ -17,24 +17,32 @@ from models.settings import Settings, load_settings
 from worker.embedded import parts
 
 FOUND_WRONG = 1
-BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at least", 0.5), "growth": ("time_ratio", "at most", 1.2)}  # fmt: skip
+BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at least", 0.5), "growth": ("time_ratio", "at most", 1.2), "import": ("memory_ratio", "at most", 1.2)}  # fmt: skip
 
 
 @click.command()
 @click.option("--receiver", is_flag=True, help="A stored webhook, beside a server that only checks the HMAC.")
 @click.option("--drain", is_flag=True, help="Refunds a second, beside a hand-written SQL function.")
 @click.option("--growth", is_flag=True, help="A refund with ten thousand and with a million ledger rows.")
+@click.option(
+    "--import",
+    "imported",
+    is_flag=True,
+    help="A file of 100,000 lines from another program, and one of 10,000.",
+)
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that it works, says nothing of speed.")
 @data_option
 @json_option
-def bench(receiver: bool, drain: bool, growth: bool, quick: bool, data: Path, as_json: bool) -> int | None:
+def bench(
+    receiver: bool, drain: bool, growth: bool, imported: bool, quick: bool, data: Path, as_json: bool
+) -> int | None:
     """Measure this machine: all of it, or the parts that are named.
 
     Works in databases of its own, made beside the one of DATABASE_URL (or of the embedded server) and dropped at the
     end. Everything is a ratio to something that runs in turns with it, so a busy machine falsifies less. Status 1 when
     a webhook was lost or the books do not verify; never because of a speed.
     """
-    named = {"receiver": receiver, "drain": drain, "growth": growth}
+    named = {"receiver": receiver, "drain": drain, "growth": growth, "import": imported}
     wanted = [name for name, chosen in named.items() if chosen or not any(named.values())]
     with ended_by_sigterm(), bar() as progress:
         found = measured(wanted, data, progress, quick=quick)
@@ -60,6 +68,9 @@ def measure(
     if name == "receiver":
         size = bench_receiver.QUICK if quick else bench_receiver.FULL
         return bench_receiver.measure_receiver(settings, size, progress)
+    if name == "import":
+        files = bench_import.QUICK if quick else bench_import.FULL
+        return bench_import.measure_import(settings, database_url, files, progress)
     sizes = bench_drain.QUICK if quick else bench_drain.FULL
     if name == "drain":
         return bench_drain.measure_drain(database_url, sizes, progress)
@@ -68,8 +79,9 @@ def measure(
 
 def wrong(found: Mapping[str, Any]) -> bool:
     """Whether anything was lost, refused or booked otherwise than the record says."""
-    receiver, drain = found.get("receiver", {}), found.get("drain", {})
-    return any([receiver.get("lost"), receiver.get("refused"), drain.get("differences")])
+    receiver, drain, imported = (found.get(name, {}) for name in ("receiver", "drain", "import"))
+    lost = [receiver.get("lost"), receiver.get("refused")]
+    return any([*lost, drain.get("differences"), imported.get("differences"), imported.get("changed")])
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -94,6 +106,11 @@ def heading(name: str, figures: Mapping[str, Any]) -> str:
             f"drain: {figures['refunds']} refunds each way, batches of {figures['batch']};"
             f" {figures['differences']} differences in the books"
         )
+    if name == "import":
+        return (
+            f"import: a file of {figures['lines']} lines, and one a tenth as long; a second run changed {figures['changed']} rows;"
+            f" {figures['differences']} differences in the books"
+        )
     return f"growth: {figures['refunds']} refunds with each ledger"
 
 
@@ -109,7 +126,7 @@ def bar_of(name: str, figures: Mapping[str, Any]) -> str:
     key, word, limit = BARS[name]
     ratios = ", ".join(
         f"{each.replace('_', ' ')} {figures[each]}"
-        for each in ("cpu_ratio", "rate_ratio", "time_ratio")
+        for each in ("cpu_ratio", "rate_ratio", "time_ratio", "memory_ratio")
         if each in figures
     )
     return f"{ratios}   (wanted: {key.replace('_', ' ')} {word} {limit})"

@@ -26,11 +26,11 @@ def outbox() -> None:
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
 )
-@click.option("--before", type=int, help="Only rows before this one.")
+@click.option("--cursor", type=int, help="Only rows before this one; the last line of a page names it.")
 @data_option
 @json_option
 def list_(
-    domain: str | None, waiting: bool, limit: int, before: int | None, data: Path, as_json: bool
+    domain: str | None, waiting: bool, limit: int, cursor: int | None, data: Path, as_json: bool
 ) -> None:
     """What failed for the store DOMAIN, or for all, newest first, each with its reason."""
     wanted = None if domain is None else shops.normal_domain(domain)
@@ -39,11 +39,13 @@ def list_(
         here.engine.connect() as connection,
     ):
         shops.known(connection, wanted)
-        rows = steps.listing(connection, wanted, waiting=waiting, before=before, limit=limit)
-    more = f"\nolder ones: --before {rows[-1]['id']}" if len(rows) == limit else ""
+        rows = steps.listing(connection, wanted, waiting=waiting, before=cursor, limit=limit + 1)
+    rows, more = rows[:limit], len(rows) > limit
+    older = int(rows[-1]["id"]) if more else None
     empty = "nothing is waiting" if waiting else "nothing failed"
-    text = table(COLUMNS, [line_of(row) for row in rows], empty=empty) + more
-    emit({"rows": rows}, as_json=as_json, text=text)
+    text = table(COLUMNS, [line_of(row) for row in rows], empty=empty)
+    text += "" if older is None else f"\nolder ones: --cursor {older}"
+    emit({"rows": rows, "next_cursor": older}, as_json=as_json, text=text)
 
 
 @outbox.command()

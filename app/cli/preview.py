@@ -9,37 +9,23 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
-from sqlalchemy import Connection, select
 
 from app.api.errors import from_pydantic
-from app.api.fields import read_id
 from app.api.orders import PreviewRequest
+from app.cli.by_hand import NOTHING_DONE, Id, shop_of, shop_option
 from app.cli.context import data_option, emit, json_option, session
 from app.cli.tables import table
-from models.errors import NotFound
-from models.tables.orders import Order
-from models.tables.shops import Shop
-from tasks.steps import shops
 from tasks.steps.preview import preview as what_would_be
 
-
-class OrderId(click.ParamType[int]):
-    """An order's id at Shopify."""
-
-    name = "order"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return read_id(value)
-        except ValueError:
-            self.fail(f"{value!r} is not an order's id", param, ctx)
+amount_option = click.option("--amount", metavar="A", help="Money, such as 12.50, in the shop's currency.")
+lines_option = click.option("--lines", metavar="L=QTY,...", help="Units of lines, such as 4500=1,4501=2.")
 
 
 @click.command()
-@click.argument("order", type=OrderId())
-@click.option("--amount", metavar="A", help="Money, such as 12.50, in the shop's currency.")
-@click.option("--lines", metavar="L=QTY,...", help="Units of lines, such as 4500=1,4501=2.")
-@click.option("--shop", "domain", metavar="DOMAIN", help="Needed when two stores have an order of this id.")
+@click.argument("order", type=Id("order"))
+@amount_option
+@lines_option
+@shop_option
 @data_option
 @json_option
 def preview(
@@ -47,11 +33,10 @@ def preview(
 ) -> None:
     """What a refund of ORDER would do: of an amount, of lines, or of the rest. Changes nothing."""
     wish = wish_of(amount, lines)
-    wanted = None if domain is None else shops.normal_domain(domain)
     with session(data, command="unwind preview", existing=True) as here, here.engine.connect() as connection:
         found = what_would_be(
             connection,
-            shop_of(connection, order, wanted),
+            shop_of(connection, "order", order, domain),
             order,
             amount=None if wish.amount is None else Decimal(wish.amount),
             lines=None if wish.lines is None else {line.id: line.quantity for line in wish.lines},
@@ -78,26 +63,25 @@ def line_of(text: str) -> dict[str, Any]:
     return {"id": id, "quantity": int(quantity)}
 
 
-def shop_of(connection: Connection, order: int, domain: str | None) -> int:
-    """The shop of the order. Raises NotFound, UsageError when there are several."""
-    if domain is not None:
-        return shops.get(connection, domain).id
-    query = select(Shop.id, Shop.domain).join(Order, Order.shop_id == Shop.id)
-    found = connection.execute(query.where(Order.order_id == order, Shop.state == "installed")).all()
-    if not found:
-        raise NotFound("order", order)
-    if len(found) > 1:
-        names = ", ".join(sorted(row.domain for row in found))
-        raise click.UsageError(f"several stores have an order {order} ({names}); say which with --shop")
-    return int(found[0].id)
-
-
 def in_words(found: Mapping[str, Any]) -> str:
     """The answer for people."""
-    head = (
-        f"refunding {found['amount']} {found['currency']} ({found['fraction']} of the order) would turn it from"
-        f" {found['status_before']} to {found['status_after']}"
+    return f"{NOTHING_DONE}\n\n{tables_of(found, 'a refund ' + of_what(found))}"
+
+
+def of_what(found: Mapping[str, Any]) -> str:
+    """What a refund is of, and what becomes of its order: the same words before and after."""
+    return (
+        f"of {found['amount']} {found['currency']} ({found['fraction']} of the order): it goes from"
+        f" {words(found['status_before'])} to {words(found['status_after'])}; {found['remaining']['amount']} are left"
     )
+
+
+def words(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def tables_of(found: Mapping[str, Any], head: str) -> str:
+    """What one cause took and gave back, or would."""
     awards = [
         [a["rule"], a["reversed"], a["debited"], a["shortfall"], "yes" if a["pending"] else "no", ", ".join(a["reasons"])]
         for a in found["awards"]
@@ -106,10 +90,6 @@ def in_words(found: Mapping[str, Any]) -> str:
         [r["id"], r["customer_id"], r["returned"], r["credited"], r["expired"], r["restitution"], ", ".join(r["reasons"])]
         for r in found["redemptions"]
     ]  # fmt: skip
-    balances = [[c["id"], c["balance_before"], c["balance_after"]] for c in found["customers"]]
-    tiers = [
-        f"customer {t['id']}: tier {t['before'] or 'none'} -> {t['after'] or 'none'}" for t in found["tiers"]
-    ]
     parts = [
         head,
         table(
@@ -118,8 +98,17 @@ def in_words(found: Mapping[str, Any]) -> str:
             empty="nothing is taken back",
         ),
         table(("redemption", "customer", "returns", "credited", "expired", "as", "why"), returns, empty=""),
-        table(("customer", "balance", "would be"), balances, empty=""),
-        "\n".join(tiers),
+        balances_of(found),
         ", ".join(found["reasons"]),
     ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def balances_of(found: Mapping[str, Any]) -> str:
+    """Whose balance and tier moves."""
+    balances = [[c["id"], c["balance_before"], c["balance_after"]] for c in found["customers"]]
+    tiers = [
+        f"customer {t['id']}: tier {t['before'] or 'none'} -> {t['after'] or 'none'}" for t in found["tiers"]
+    ]
+    parts = [table(("customer", "balance", "after"), balances, empty=""), "\n".join(tiers)]
     return "\n\n".join(part for part in parts if part)

@@ -18,7 +18,7 @@ from models.rules.program import complete
 from tasks.gateway.client import Shopify
 from tasks.gateway.oauth import Grant
 from tasks.gateway.tokens import GivenToken
-from tasks.steps import installations, shops, subscriptions, tokens
+from tasks.steps import endpoints, identifiers, installations, shops, subscriptions, tokens
 from tasks.steps.load import ShopRow
 from tasks.steps.vault import Vault
 
@@ -166,15 +166,17 @@ def rotate_keys(data: Path, as_json: bool) -> int | None:
 
 
 def resealed(here: Session) -> tuple[int, list[str]]:
-    """How many stores' tokens are under the first key now, and the stores whose tokens no key decrypts."""
-    Vault(here.settings.token_keys)
+    """How many stores' tokens and secrets are under the first key now, and the stores of whom no key decrypts something."""
+    vault = Vault(here.settings.token_keys)
     done, unreadable = 0, []
     with here.engine.connect() as connection:
-        stores = [(row.id, row.domain) for row in shops.listing(connection) if row.has_token]
+        stores = [(row.id, row.domain) for row in shops.listing(connection)]
     for shop_id, domain in stores:
         try:
             with here.engine.begin() as connection:
-                done += installations.reseal(connection, here.settings, shop_id)
+                told = endpoints.reseal(connection, vault, shop_id)
+                known = identifiers.reseal(connection, vault, shop_id)
+                done += installations.reseal(connection, here.settings, shop_id) or told > 0 or known
         except UnwindError:
             unreadable.append(domain)
     return done, unreadable
@@ -184,7 +186,7 @@ def rotation(done: int, unreadable: Sequence[str]) -> str:
     said = f"the tokens of {done} stores are encrypted under the first key"
     if not unreadable:
         return f"{said}; the other keys can be removed"
-    return f"{said}; keep the other keys: those of {', '.join(unreadable)} could not be decrypted"
+    return f"{said}; keep the other keys: what is kept of {', '.join(unreadable)} could not be decrypted"
 
 
 @shop.command()

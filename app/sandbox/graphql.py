@@ -41,6 +41,7 @@ SCOPES = {
     "orders": "read_orders",
     "refund": "read_orders",
     "customer": "read_customers",
+    "customerByIdentifier": "read_customers",
     "codeDiscountNodeByCode": "read_discounts",
     "discountCodeBasicCreate": "write_discounts",
     "discountCodeBasicUpdate": "write_discounts",
@@ -204,6 +205,7 @@ class Call:
             "orders": self.orders.many,
             "refund": self.orders.refund,
             "customer": self._customer,
+            "customerByIdentifier": self._customer_by,
             "codeDiscountNodeByCode": self.discounts.by_code,
             "webhookSubscriptions": self._subscriptions,
             "bulkOperation": lambda info, id: self._bulk(id_of(id, "BulkOperation")),
@@ -273,6 +275,17 @@ class Call:
     def _customer(self, info: Any, id: str) -> Node | None:
         number = id_of(id, "Customer")
         return customer(number) if number in self.shopfront.store.customers else None
+
+    def _customer_by(self, info: Any, identifier: Mapping[str, str]) -> Node | None:
+        """Exactly one of `id`, `emailAddress` and `phoneNumber` is given; addresses are compared without their case."""
+        ((what, value),) = identifier.items()
+        if what == "id":
+            return self._customer(info, value)
+        wanted = value.strip().lower()
+        for each in self.shopfront.store.customers.values():
+            if wanted == {"emailAddress": each.email, "phoneNumber": each.phone}[what]:
+                return customer(each.id)
+        return None
 
     # -- subscriptions -------------------------------------------------------------------------------------------
 

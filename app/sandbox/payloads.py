@@ -179,18 +179,14 @@ def _order_current_totals(order: Order) -> Json:
 def _order_people(order: Order) -> Json:
     customer = order.customer
     return {
-        "email": _email(customer) if customer else "",
-        "contact_email": _email(customer) if customer else None,
+        "email": customer.email if customer else "",
+        "contact_email": customer.email if customer else None,
         "phone": None,
         "buyer_accepts_marketing": False,
         "billing_address": None,
         "shipping_address": None,
         "customer": customer_payload(customer, order.currency) if customer else None,
     }
-
-
-def _email(customer: Customer) -> str:
-    return f"{customer.first_name}.{customer.last_name}.{customer.id % 10_000}@example.com".lower()
 
 
 def customer_payload(customer: Customer, currency: str) -> Json:
@@ -201,8 +197,8 @@ def customer_payload(customer: Customer, currency: str) -> Json:
         "updated_at": None,
         "first_name": customer.first_name,
         "last_name": customer.last_name,
-        "email": _email(customer),
-        "phone": None,
+        "email": customer.email,
+        "phone": customer.phone,
         "currency": currency,
         "note": None,
         "state": "disabled",

@@ -24,6 +24,11 @@ class Customer:
     id: int
     first_name: str
     last_name: str
+    phone: str | None = None  # with its country, as Shopify keeps it
+
+    @property
+    def email(self) -> str:
+        return f"{self.first_name}.{self.last_name}.{self.id % 10_000}@example.com".lower()
 
 
 @dataclass(frozen=True, slots=True)
