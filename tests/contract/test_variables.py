@@ -38,6 +38,7 @@ from tasks.gateway.client import Call, Gateway
 from tasks.gateway.documents import document, names
 from tasks.steps import discounts, reads, subscriptions
 from tasks.steps.load import ShopRow
+from tasks.steps.points import finding
 from tests.contract.conftest import AdminSchema
 from tests.contract.test_documents import operation_of
 
@@ -142,6 +143,10 @@ CALLS: dict[str, Callable[[Gateway], object]] = {
     "an order read": lambda gateway: reads.fetch(gateway, SHOP, 1),
     "a discount taken away": lambda gateway: discounts.delete(gateway, SHOP, 1),
     "a discount ended": lambda gateway: discounts.deactivate(gateway, SHOP, 1),
+    "a customer by an address": lambda gateway: finding.at_shopify(
+        gateway, SHOP, "EMAIL", "ada@shop.example"
+    ),
+    "a customer by a number": lambda gateway: finding.at_shopify(gateway, SHOP, "PHONE", "4930123456"),
     "the subscriptions listed": lambda gateway: list(subscriptions.listed(gateway, SHOP)),
 }
 

@@ -23,7 +23,8 @@ from models.settings import Settings
 from tasks.gateway.answers import Reply, read
 from tasks.gateway.client import Gateway
 from tasks.gateway.documents import document
-from tasks.steps import codes, outbox
+from tasks.steps import codes, merchants, outbox
+from tasks.steps.cancelling import cancel, shown
 from tasks.steps.load import ShopRow, open_world
 from tasks.steps.parse import FACT_TOPICS, parse
 from tasks.steps.programs import put
@@ -46,7 +47,11 @@ REWARD: dict[str, Any] = {
     "reactivate_code": True,
 }
 SCOPES = Settings.model_fields["shopify_scopes"].default
-GIVE_UP = {"create_code": codes.create_given_up, "reactivate_code": codes.reactivate_given_up}
+GIVE_UP = {
+    "create_code": codes.create_given_up,
+    "remove_code": codes.remove_given_up,
+    "reactivate_code": codes.reactivate_given_up,
+}
 CONNECT = text(
     "insert into installations (shop_id, state, scopes, access_token) values (:id, 'active', '[]', 'sealed')"
 )
@@ -210,12 +215,38 @@ class Story:
         with self.engine.begin() as connection:
             settle(open_world(connection, by_id(connection, self.id), self.clock()), told)
 
-    def undo(self, refund_id: int, order_id: int) -> None:
-        """A merchant takes a refund's effects back (R38)."""
-        statement = text("update refunds set undone = true where shop_id = :shop and refund_id = :id")
+    def undo(self, refund_id: int, reason: str | None = None) -> dict[str, Any]:
+        """A merchant takes a refund's effects back (R38). Raises Refused."""
         with self.engine.begin() as connection:
-            connection.execute(statement, {"shop": self.id, "id": refund_id})
-            settle(open_world(connection, by_id(connection, self.id), self.clock()), orders=[order_id])
+            return merchants.undo_refund(
+                connection, self.id, refund_id, reason=reason, by="cli", now=self.clock()
+            )
+
+    def undo_end(self, order_id: int) -> dict[str, Any]:
+        """A merchant takes back what closed an order (R38). Raises Refused."""
+        with self.engine.begin() as connection:
+            return merchants.undo_ending(
+                connection, self.id, order_id, reason=None, by="cli", now=self.clock()
+            )
+
+    def cancel(self, *, force: bool = False, reason: str | None = None) -> dict[str, Any]:
+        """A merchant cancels the redemption (R34). Raises Refused."""
+        with self.engine.begin() as connection:
+            return cancel(
+                connection,
+                self.id,
+                self.redemption_id,
+                by="cli",
+                force=force,
+                reason=reason,
+                now=self.clock(),
+            )
+
+    def cancellation(self) -> dict[str, Any]:
+        """What a merchant is told of it, as GET shows it."""
+        with self.engine.connect() as connection:
+            found: dict[str, Any] = shown(connection, self.id, self.redemption_id)["cancellation"]
+        return found
 
     def rows(self, kind: str | None = None) -> list[Row[Any]]:
         """The outbox, oldest first."""

@@ -484,7 +484,7 @@ def test_wanted_again_after_it_was_not(story: Story) -> None:
     story.work()
     story.tell(*refund(4_401, 5_000, returned(order.items[0].id, 5_000), at=partly, order_id=order.id))
     story.work(wait=1000)
-    story.undo(4_401, order.id)
+    story.undo(4_401)
     assert story.redemption.reactivation == "wanted"
     story.work(wait=1000)
     assert_code_is_back(story)

@@ -192,7 +192,7 @@ def flat(phrases: list[tuple[str, ...]]) -> list[str]:
 @example("pool", False, [*GIVEN_UP, "work_and_lose_the_answer", "delete", "hear_all", "work"])
 @example("made by us", True, [*GIVEN_UP, "work"] * 4)
 @example("with an end", True, [*GIVEN_UP[:2], "pass_a_month", "refund_all", "hear_all", "work", "buy"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_benefit_once(engine: Engine, kind: str, returns: bool, steps: list[str]) -> None:
     schedule = Schedule(engine, kind, returns=returns)
     for step in steps:

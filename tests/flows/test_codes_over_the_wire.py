@@ -11,7 +11,7 @@ from models.settings import load_settings
 from tasks.gateway.client import Shopify
 from tasks.gateway.tokens import GivenToken
 from tests.conftest import register
-from tests.flows.codes_story import Story
+from tests.flows.codes_story import COST, CodeRefused, Story
 from tests.pretend import pretend_shopify
 from worker.celery_settings import make_app
 
@@ -87,3 +87,20 @@ def test_the_worker_knows_the_tasks_by_the_names_that_the_outbox_sends() -> None
     app = make_app("redis://127.0.0.1:6379/15")
     app.loader.import_default_modules()
     assert {"codes.create", "codes.remove", "codes.reactivate"} <= set(app.tasks)
+
+
+def test_cancelled_though_the_answer_of_its_removal_is_lost(story: Story) -> None:
+    """R34: the checkout takes the code no more, and the points are back once."""
+    story.redeem()
+    story.work()
+    code = story.redemption.code
+    story.cancel()
+    story.shopify.faults().add("lost", only="DiscountDelete")
+    assert story.work() == ["later: outcome_unknown"]
+    assert story.balance == 0
+    story.work(wait=10)
+    with pytest.raises(CodeRefused):
+        story.buy(code)
+    assert (story.redemption.code_state, story.balance) == ("removed", COST)
+    assert story.shopify.calls().count("DiscountDelete") == 1
+    story.assert_books_are_right()

@@ -26,15 +26,16 @@ from tasks.steps.parse import parse
 from tasks.steps.replay import replay
 from tasks.steps.verify import verify
 from tests.books import Books, Step, expected, open_books, play, state_of, steps_of
-from tests.flows.arrivals import every_arrival, these_arrivals
+from tests.flows.arrivals import these_arrivals
 from tests.flows.stories import STORIES, Story, final_of
 from tests.oracle.render import render
 from tests.oracle.worlds import Delivery, Seeded, World, make_world, worlds
 from tests.rules.build import LATER
 
 WORKERS = 4
-EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "30"))
 SEEDS = max(10, EXAMPLES // 5)
+EVERY = 1 if "UNWIND_EXAMPLES" in os.environ else 6
 looking = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -120,12 +121,13 @@ def test_on_the_books_orders_of_six_facts_end_as_the_oracle_says(engine: Engine,
     assert finals.one == expected(story.world.shop().settle(LATER))
 
 
-def test_on_the_books_all_720_orders_of_a_story_end_as_the_oracle_says(engine: Engine) -> None:
-    """R0, R7: two orders, spending and a grant between, each order played on the real books."""
+def test_on_the_books_every_sixth_of_720_orders_of_a_story_ends_as_the_oracle_says(engine: Engine) -> None:
+    """R0, R7: two orders, spending and a grant between, on the real books; with `UNWIND_EXAMPLES` each of the orders."""
     story = STORIES[2]
-    finals = every_arrival(engine, story.world, story.steps, now=LATER)
+    orders = list(permutations(story.steps))[::EVERY]
+    finals = these_arrivals(engine, story.world, orders, now=LATER)
     print(f"{finals}  {story.words}")
-    assert (finals.orders, len(finals.states)) == (720, 1)
+    assert (finals.orders, len(finals.states)) == (720 // EVERY, 1)
     assert finals.one == expected(story.world.shop().settle(LATER))
 
 

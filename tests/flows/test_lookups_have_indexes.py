@@ -6,7 +6,8 @@ from sqlalchemy import Connection, Engine, TextClause, text
 
 from tasks.steps.clock import DUE
 from tasks.steps.foreign import ELSEWHERE
-from tasks.steps.read import ON_ORDER
+from tasks.steps.merchants import UNDONE_AT
+from tasks.steps.read import CANCELLED, ON_ORDER, REVERSALS
 from tests.conftest import RegisteredShop
 from tests.rules.build import day
 
@@ -42,6 +43,18 @@ def test_what_is_due_is_found_by_when_it_is_due(engine: Engine) -> None:
         plan = plan_of(connection, DUE, now=day(1), limit=200)
     assert "ix_timeline_due" in plan
     assert "ix_lots_due" in plan
+
+
+def test_what_a_merchant_did_to_an_order_is_found_by_the_order(engine: Engine, shop: RegisteredShop) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("set local enable_seqscan = off"))  # as if the tables were large
+        reversals = plan_of(connection, REVERSALS, shop_id=shop.id, id=7)
+        cancelled = plan_of(connection, CANCELLED, shop_id=shop.id, id=7)
+        undone = plan_of(
+            connection, UNDONE_AT, shop_id=shop.id, order_id=7, kind="refund.undone", cause="refund:9"
+        )
+    assert "ix_reversals_redemption" in reversals
+    assert "ix_activity_order" in cancelled and "ix_activity_order" in undone
 
 
 def test_the_orders_of_other_shops_are_looked_up_one_by_one(fresh_engine: Engine) -> None:

@@ -32,7 +32,7 @@ from tests.oracle.render import render
 from tests.oracle.store import Grant
 from tests.oracle.worlds import Seeded, World, make_world, worlds
 
-EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "20"))
 PEOPLE = 4
 looking = settings(
     max_examples=EXAMPLES,

@@ -75,3 +75,13 @@ def test_the_rest_after_some_units_came_back_is_the_other_units(engine: Engine, 
         now=day(3),
     )
     assert previewed(engine, shop) == ("66.68", "fully_refunded", 67)
+
+
+def test_the_rest_of_an_edited_order_closes_it(engine: Engine, shop: RegisteredShop) -> None:
+    """S9, R36: $80, two of $5 and $10 of shipping paid; an edit takes the two off, then $10 come back without items."""
+    lines = (line(1, 8_000), line(2, 1_000, units=2))
+    edited = order(10_000, lines[0], line(2, 1_000, units=2, current=0), updated_at=day(3))
+    tell(engine, shop, order(10_000, *lines), edited, now=day(3))
+    assert previewed(engine, shop) == ("100.00", "fully_refunded", 90)
+    tell(engine, shop, *refund(77, 1_000, at=day(4)), now=day(5))
+    assert previewed(engine, shop) == ("90.00", "fully_refunded", 90)

@@ -52,6 +52,8 @@ PROGRESS = [
     "refunded",
 ]
 BEST_STATUS = ["success", "error", "failure", "pending"]
+OURS = 9 * 10**18  # ids of refunds that a merchant asked of us begin here (D26)
+ENDINGS = ("cancel", "void")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,26 @@ class Seen:
 
     received_at: datetime
     fact: Fact
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """Value of a redemption that a merchant gave back by hand (D25). `amount`: what was asked of what was left then."""
+
+    id: int
+    redemption_id: int
+    at: datetime
+    amount: int
+    undone: bool = False
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """An order that a merchant told us is off (D27)."""
+
+    id: int
+    order_id: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,8 @@ class Award:
 
 @dataclass(frozen=True)
 class Cause:
-    """`kind`: refund, dispute, edit, cancel, void. `value`: shop money given back (edits: what left the order)."""
+    """`kind`: refund, dispute, edit, cancel, void, reversal. `value`: shop money given back (edits: what left the order;
+    reversals: what was asked, in the program's unit)."""
 
     name: str
     kind: str
@@ -92,7 +115,7 @@ class Cause:
 
     @property
     def order(self) -> tuple[datetime, bool, int, str]:
-        return (self.at, self.kind in ("cancel", "void"), self.number, self.name)
+        return (self.at, self.kind in ENDINGS, self.number, self.name)
 
 
 @dataclass(frozen=True)
@@ -192,10 +215,13 @@ def decide(
     seen: Iterable[Seen],
     program: Program,
     redemptions: Sequence[Redemption] = (),
-    undone: frozenset[int] = frozenset(),
+    reversals: Sequence[Reversal] = (),
+    cancellations: Sequence[Cancelled] = (),
+    undone: frozenset[str] = frozenset(),
 ) -> Outcome | None:
-    """The outcome of ONE order, None while no snapshot of it is known (R28). `redemptions`: those used on it (D16)."""
-    facts = Facts(list(seen), program, undone)
+    """The outcome of ONE order, None while no snapshot of it is known (R28). `redemptions`: those used on it (D16).
+    `undone`: names of causes that count for nothing (D28)."""
+    facts = Facts(list(seen), program, undone, cancellations)
     if not facts.snapshots:
         return None
     outcome = Outcome(
@@ -217,7 +243,8 @@ def decide(
             outcome.awards.append(award)
             outcome.claims += claims_on(award, facts)
     for redemption in redemptions:
-        returns, restitution, forfeited = returns_of(redemption, facts)
+        mine = [r for r in reversals if r.redemption_id == redemption["id"]]
+        returns, restitution, forfeited = returns_of(redemption, facts, mine)
         outcome.returns += returns
         outcome.restitution[redemption["id"]] = restitution
         outcome.forfeited[redemption["id"]] = forfeited
@@ -264,8 +291,14 @@ def line_value(line: Line, mask: str, taxes_included: bool) -> int:
 class Facts:
     """The facts of one order, joined (D1-D8, D12, D15)."""
 
-    def __init__(self, seen: list[Seen], program: Program, undone: frozenset[int]) -> None:
-        self.seen, self.program, self.undone = seen, program, undone
+    def __init__(
+        self,
+        seen: list[Seen],
+        program: Program,
+        undone: frozenset[str],
+        cancellations: Sequence[Cancelled] = (),
+    ) -> None:
+        self.seen, self.program, self.undone, self.cancellations = seen, program, undone, cancellations
         self.snapshots: list[Snapshot] = [s.fact for s in seen if isinstance(s.fact, Snapshot)]
         if not self.snapshots:
             return
@@ -396,8 +429,11 @@ class Facts:
             a.amount_minor + a.tax_minor for a in refund.adjustments if a.shipping
         )
 
+    def is_undone(self, refund: Refund) -> bool:
+        return f"refund:{refund.id}" in self.undone
+
     def value(self, refund: Refund) -> tuple[int, tuple[str, ...]]:
-        if refund.id in self.undone:
+        if self.is_undone(refund):
             return 0, ("UNDONE",)
         money = self.money_of(refund)
         statuses = {t.status for t in money}
@@ -440,7 +476,7 @@ class Facts:
         removed = []
         for now in self.newest.lines:
             line = placed.get(now.id, now)
-            units = self._taken_off(line, now, self.newest.updated_at)
+            units = self.taken_off(line, now, self.newest.updated_at)
             if units and line.quantity:
                 same = [
                     min(s.fact.updated_at, s.received_at)
@@ -448,7 +484,7 @@ class Facts:
                     if isinstance(s.fact, Snapshot)
                     and any(
                         ln.id == now.id
-                        and self._taken_off(line, ln, min(s.fact.updated_at, s.received_at)) >= units
+                        and self.taken_off(line, ln, min(s.fact.updated_at, s.received_at)) >= units
                         for ln in s.fact.lines
                     )
                 ]
@@ -456,12 +492,13 @@ class Facts:
                     removed.append((line, units, min(same)))
         return sorted(removed, key=lambda r: r[0].id)
 
-    def _taken_off(self, line: Line, seen: Line, at: datetime) -> int:
-        """Units gone in a view of the line, less those that refunds up to its time took back."""
+    def taken_off(self, line: Line, seen: Line, at: datetime) -> int:
+        """Units gone in a view of the line, less those that refunds up to its time took back. Undone ones of Shopify's
+        took them too (D28)."""
         back = sum(
             r.quantity
             for refund in self.refunds.values()
-            if refund.created_at <= at
+            if refund.created_at <= at and not (refund.id >= OURS and self.is_undone(refund))
             for r in refund.lines
             if r.line_id == line.id
         )
@@ -479,7 +516,8 @@ class Facts:
     def _once(self, causes: list[Cause]) -> list[Cause]:
         """S9: an edit of a paid order and money that came back for it without items are one thing; the later of the
         two counts for the rest only."""
-        unpaid_goods, unnamed_money, result = 0, 0, []
+        unpaid_goods, unnamed_money = 0, 0
+        result: list[Cause] = []
         for cause in sorted(causes, key=lambda c: c.order):
             if cause.kind == "edit" and self.paid_at is not None and cause.at > self.paid_at:
                 both = min(unnamed_money, cause.value)
@@ -501,6 +539,7 @@ class Facts:
                 unnamed_money += unnamed - both
                 cause = replace(cause, covered=both)
             result.append(cause)
+        self.unpaid_goods = unpaid_goods
         return result
 
     def removed_value(self, line: Line, units: int, mask: str) -> int:
@@ -510,7 +549,7 @@ class Facts:
         """D15b: the part of each added line that was not paid with returned goods."""
         credit = 0
         for refund in self.refunds.values():
-            if all(t.status == "success" for t in self.money_of(refund)):
+            if not self.is_undone(refund) and all(t.status == "success" for t in self.money_of(refund)):
                 goods = sum(r.subtotal_minor + r.tax_minor for r in refund.lines) + refund.shipping_minor
                 credit += max(0, goods - self.value(refund)[0])
         parts = {}
@@ -564,10 +603,14 @@ class Facts:
         self.flags: tuple[str, ...] = ()
         by_refund = self._closing_refund(gives_back)
         by_state = self._closing_state(by_refund)
-        both = [c for c in (by_refund, by_state) if c is not None]
-        self.closing = min(both, key=lambda c: (c.at, c.kind in ("cancel", "void"))) if both else None
-        if self.closing is by_state and by_state is not None:
-            causes.append(by_state)
+        endings = [by_state] if by_state is not None else []
+        id = self.placed.order_id
+        endings += [Cause(f"cancellation:{c.id}", "cancel", id, c.at) for c in self.cancellations]
+        endings = [c for c in endings if c.name not in self.undone]
+        candidates = [*([by_refund] if by_refund else []), *sorted(endings, key=lambda c: c.order)]
+        self.closing = min(candidates, key=lambda c: (c.at, c.kind in ENDINGS)) if candidates else None
+        if self.closing is not None and self.closing.kind in ENDINGS:
+            causes.append(self.closing)
         self.causes = sorted(causes, key=lambda c: c.order)
         self.status = self._status(gives_back)
 
@@ -577,6 +620,7 @@ class Facts:
         to_reach = floor(
             self.placed.total_minor + sum(worth[id] * e for id, e in self.new_money.items()) - gone
         )
+        self.money_left = max(0, to_reach - sum(c.value - c.covered for c in gives_back))
         if to_reach == 0 and not any(c.value for c in gives_back):
             return self._last_unit_back(gives_back)
         running = 0
@@ -586,6 +630,8 @@ class Facts:
                 return cause
         with_value = [c for c in gives_back if c.value > 0]
         waiting = any(t.status == "pending" for r in self.refunds.values() for t in self.money_of(r))
+        if any(self.is_undone(r) for r in self.refunds.values()):
+            return None
         if self.newest.financial_status == "refunded" and not waiting and with_value:
             return with_value[-1]
         return None
@@ -594,7 +640,7 @@ class Facts:
         """An order that cost nothing is given back when its last unit is."""
         owed = {ln.id: ln.quantity for ln in self.placed.lines}
         for cause in gives_back:
-            if cause.refund is not None:
+            if cause.refund is not None and not self.is_undone(cause.refund):
                 for ln in cause.refund.lines:
                     owed[ln.line_id] = owed.get(ln.line_id, 0) - ln.quantity
                 if owed and max(owed.values()) <= 0:
@@ -637,7 +683,7 @@ class Facts:
         return self.closing is not None and cause.order > self.closing.order
 
     def cause_status(self, cause: Cause) -> str:
-        if cause.kind in ("cancel", "void"):
+        if cause.kind in ENDINGS:
             return {"cancel": "cancelled", "void": "voided"}[cause.kind]
         return "refunded" if cause is self.closing else "partially_refunded"
 
@@ -782,10 +828,13 @@ def claims_on(award: Award, facts: Facts) -> list[Claim]:
     return claims
 
 
-def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str, int]:
-    """What each cause gives back of one redemption; the restitution; what was forfeited (R12-R23, D16-D18, D22)."""
+def returns_of(
+    redemption: Redemption, facts: Facts, reversals: Sequence[Reversal] = ()
+) -> tuple[list[Return], str, int]:
+    """What each cause gives back of one redemption; the restitution; what was forfeited (R12-R23, D16-D18, D22, D25)."""
     returns: list[Return] = []
     amount_redeemed: int = redemption["amount"]
+    by_hand = standing(reversals)
     back = dict.fromkeys(redemption["members"], 0)
     code = redemption["code"].casefold() if redemption["code"] else None
     shares = {
@@ -794,11 +843,11 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
     whole = sum(share for _, share in shares.values())
     units = dict.fromkeys(shares, 0)
     forfeited, restitution = 0, "code" if redemption.get("reactivated") else "none"
-    for cause in facts.causes:
+    for cause in sorted([*facts.causes, *by_hand], key=lambda c: c.order):
         if cause.kind == "edit":
             continue
         settings = in_force(facts.program, cause.at)
-        left = amount_redeemed - sum(back.values()) - forfeited
+        left = max(0, amount_redeemed - sum(back.values()) - forfeited)
         returning = settings["return_redeemed"]["enabled"]
         discount = 0
         if cause.refund is not None and cause.value > 0:
@@ -810,7 +859,9 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
                     units[line.line_id] = min(bought, before + line.quantity)
                     discount += share * units[line.line_id] // bought - share * before // bought
         amount, reason = 0, ""
-        if facts.customer_id is None or facts.ignored:
+        if cause.kind == "reversal":
+            amount, reason = min(cause.value, amount_redeemed - sum(back.values())), "BY_HAND"
+        elif facts.customer_id is None or facts.ignored:
             reason = "ORDER_IGNORED"
         elif cause is not facts.closing and cause.value == 0:
             reason = cause.reasons[0] if cause.reasons else "NOTHING"
@@ -821,7 +872,7 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
         elif redemption.get("reactivated"):
             reason = "CODE_REACTIVATED"
         elif cause is facts.closing:
-            if restitution == "none" and may_reactivate(redemption, settings):
+            if restitution == "none" and not by_hand and may_reactivate(redemption, settings):
                 restitution, reason = "code", "CODE_REACTIVATED"
             elif returning:
                 amount, reason = left, "CLOSING"
@@ -841,24 +892,45 @@ def returns_of(redemption: Redemption, facts: Facts) -> tuple[list[Return], str,
                 )
             else:
                 amount = asked
-        split = split_over({m: n - back[m] for m, n in redemption["members"].items()}, amount)
-        for member, given in split.items():
-            back[member] += given
         if amount:
             restitution = "points"
-        returns.append(
-            Return(
-                cause.name,
-                cause.at,
-                cause.number,
-                redemption["id"],
-                amount,
-                split,
-                reason,
-                settings["return_redeemed"]["expired_grace_days"],
-            )
-        )
+        returns.append(_return(redemption, cause, amount, back, settings, reason))
     return returns, restitution, forfeited
+
+
+def standing(reversals: Sequence[Reversal]) -> list[Cause]:
+    """Those that were not undone, as causes (D25, D28)."""
+    return [Cause(f"reversal:{r.id}", "reversal", r.id, r.at, r.amount) for r in reversals if not r.undone]
+
+
+def returns_by_hand(
+    redemption: Redemption, program: Program, reversals: Sequence[Reversal]
+) -> tuple[list[Return], str]:
+    """What merchants gave back of a redemption that no order used, and its restitution (D25)."""
+    back, returns = dict.fromkeys(redemption["members"], 0), []
+    for cause in sorted(standing(reversals), key=lambda c: c.order):
+        amount = min(cause.value, redemption["amount"] - sum(back.values()))
+        returns.append(_return(redemption, cause, amount, back, in_force(program, cause.at), "BY_HAND"))
+    return returns, "points" if sum(back.values()) else "none"
+
+
+def _return(
+    redemption: Redemption, cause: Cause, amount: int, back: dict[Any, int], settings: Settings, reason: str
+) -> Return:
+    """`back`, what each member has got so far, grows by this return."""
+    split = split_over({m: n - back[m] for m, n in redemption["members"].items()}, amount)
+    for member, given in split.items():
+        back[member] += given
+    return Return(
+        cause.name,
+        cause.at,
+        cause.number,
+        redemption["id"],
+        amount,
+        split,
+        reason,
+        settings["return_redeemed"]["expired_grace_days"],
+    )
 
 
 def may_reactivate(redemption: Redemption, settings: Settings) -> bool:

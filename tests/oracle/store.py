@@ -9,7 +9,18 @@ from datetime import datetime
 from typing import Any
 
 from models.rules.facts import Snapshot
-from tests.oracle.claims import Outcome, Redemption, Seen, decide, in_force, snapshot_order
+from tests.oracle.claims import (
+    Cancelled,
+    Outcome,
+    Redemption,
+    Return,
+    Reversal,
+    Seen,
+    decide,
+    in_force,
+    returns_by_hand,
+    snapshot_order,
+)
 from tests.oracle.tiers import spend_windows, tier
 from tests.oracle.wallet import Event, Result, Wallet, fold
 
@@ -86,18 +97,25 @@ class State:
 
 @dataclass
 class Shop:
-    """Everything ever told. `settle` judges it as known at `until`: what was received later is not there yet."""
+    """Everything ever told. `settle` judges it as known at `until`: what was received later is not there yet.
+
+    reversals, cancellations: what merchants did by hand (D25, D27); a refund asked of us is among `seen` (D26)
+    undone: names of causes that were taken back (D28)
+    """
 
     program: Sequence[tuple[datetime | None, Settings]]
     seen: Sequence[Seen] = ()
     grants: Sequence[Grant] = ()
     redemptions: Sequence[Redemption] = ()
     pins: dict[int, str] = field(default_factory=dict)
-    undone: frozenset[int] = frozenset()
+    reversals: Sequence[Reversal] = ()
+    cancellations: Sequence[Cancelled] = ()
+    undone: frozenset[str] = frozenset()
 
     def settle(self, until: datetime) -> State:
         seen = [s for s in self.seen if s.received_at <= until]
         redemptions = [r for r in self.redemptions if r["at"] <= until]
+        reversals = [r for r in self.reversals if r.at <= until]
         used_on = {r["id"]: first_order_with(r["code"], seen) for r in redemptions}
         outcomes = {}
         for order_id in sorted({order_of(s) for s in seen}):
@@ -105,19 +123,38 @@ class Shop:
                 seen=[s for s in seen if order_of(s) == order_id],
                 program=self.program,
                 redemptions=[r for r in redemptions if used_on[r["id"]] == order_id],
+                reversals=reversals,
+                cancellations=[c for c in self.cancellations if c.order_id == order_id and c.at <= until],
                 undone=self.undone,
             )
             if outcome is not None:
                 outcomes[order_id] = outcome
+        returns, restitution = self._given_back(outcomes, redemptions, reversals)
         wallets = {
-            c: self._wallet(c, outcomes, redemptions, until) for c in self._customers(outcomes, redemptions)
+            c: self._wallet(c, outcomes, redemptions, returns, until)
+            for c in self._customers(outcomes, redemptions)
         }
-        redeemed = {r["id"]: redemption_state(r, used_on[r["id"]], outcomes, wallets) for r in redemptions}
+        redeemed = {
+            r["id"]: redemption_state(r, used_on[r["id"]], restitution[r["id"]], wallets) for r in redemptions
+        }
         orders = {
             id: order_state(o, wallets, {r: s for r, s in redeemed.items() if used_on[r] == id}, until)
             for id, o in outcomes.items()
         }
         return State({c: self._customer(c, w, outcomes, until) for c, w in wallets.items()}, orders, redeemed)
+
+    def _given_back(
+        self, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption], reversals: Sequence[Reversal]
+    ) -> tuple[list[Return], dict[int, str]]:
+        """Every return, and the restitution of each redemption, used or not."""
+        returns = [back for o in outcomes.values() for back in o.returns]
+        restitution = {id: word for o in outcomes.values() for id, word in o.restitution.items()}
+        for r in redemptions:
+            if r["id"] not in restitution:
+                mine = [each for each in reversals if each.redemption_id == r["id"]]
+                by_hand, restitution[r["id"]] = returns_by_hand(r, self.program, mine)
+                returns += by_hand
+        return returns, restitution
 
     def _customers(self, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption]) -> list[int]:
         ids = {o.customer_id for o in outcomes.values() if o.customer_id is not None} | {
@@ -129,7 +166,12 @@ class Shop:
         return bool(in_force(self.program, at)["below_zero"] == "carry_debt")
 
     def _wallet(
-        self, customer: int, outcomes: dict[int, Outcome], redemptions: Sequence[Redemption], until: datetime
+        self,
+        customer: int,
+        outcomes: dict[int, Outcome],
+        redemptions: Sequence[Redemption],
+        returns: Sequence[Return],
+        until: datetime,
     ) -> Wallet:
         events, awards = [], []
         for g in self.grants:
@@ -186,19 +228,19 @@ class Shop:
                             carry_debt=self._carries_debt(c.at),
                         )
                     )
-            for back in o.returns:
-                if back.split.get(customer):
-                    events.append(
-                        Event(
-                            kind="return",
-                            at=back.at,
-                            number=back.number,
-                            target=str(back.redemption_id),
-                            cause=back.cause,
-                            amount=back.split[customer],
-                            grace_days=back.grace_days,
-                        )
+        for back in returns:
+            if back.split.get(customer):
+                events.append(
+                    Event(
+                        kind="return",
+                        at=back.at,
+                        number=back.number,
+                        target=str(back.redemption_id),
+                        cause=back.cause,
+                        amount=back.split[customer],
+                        grace_days=back.grace_days,
                     )
+                )
         return fold(events, until, awards)
 
     def _customer(
@@ -239,7 +281,7 @@ def first_order_with(code: str | None, seen: Sequence[Seen]) -> int | None:
 
 
 def redemption_state(
-    r: Redemption, order_id: int | None, outcomes: dict[int, Outcome], wallets: dict[int, Wallet]
+    r: Redemption, order_id: int | None, restitution: str, wallets: dict[int, Wallet]
 ) -> RedemptionState:
     results = [
         (key, result)
@@ -249,13 +291,12 @@ def redemption_state(
     ]
     backs = [result for key, result in results if key[0] == "return"]
     spends = [result for key, result in results if key[0] == "spend"]
-    outcome = outcomes.get(order_id) if order_id is not None else None
     return RedemptionState(
         amount=r["amount"],
         returned=sum(x.credited + x.expired for x in backs),
         credited=sum(x.credited for x in backs),
         expired=sum(x.expired for x in backs),
-        restitution=outcome.restitution[r["id"]] if outcome else "none",
+        restitution=restitution,
         drawn=sum(x.drawn for x in spends),
         uncovered=sum(x.uncovered for x in spends),
         order_id=order_id,

@@ -798,6 +798,82 @@ def _redeem(source: Source, world: World, at: datetime, customer: int, people: S
     return code
 
 
+# -- what merchants do by hand ---------------------------------------------------------------------------
+
+WISHES = [
+    "reverse",
+    "reverse",
+    "refund_amount",
+    "refund_lines",
+    "refund_rest",
+    "cancel",
+    "undo",
+    "undo",
+    "undo",
+]
+DELAYS = [
+    *[timedelta(0)] * 4,
+    timedelta(seconds=1),
+    timedelta(hours=2),
+    timedelta(days=3),
+    timedelta(days=70),
+]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a merchant wants at a moment. Of what, is found out then: `pick` chooses among what there is to choose,
+    `part` in a hundred says how much of it (100: all)."""
+
+    at: datetime
+    kind: str
+    pick: int
+    part: int
+
+
+@dataclass
+class Arrival:
+    """What reached us when: a delivery, a grant, a redemption, or a merchant's wish. Facts may come long after their own
+    time, and more than once; a wish is at the time of its call."""
+
+    at: datetime
+    step: Any
+
+
+def made_up_wishes(source: Source, world: World, *, most: int = 4) -> list[Wish]:
+    """Around the times of what happened. No two are at the same time; some are at the very time of a fact."""
+    moments = [d.received_at for d in world.deliveries]
+    wishes: dict[datetime, Wish] = {}
+    for _ in range(source.integer(0, most)):
+        at = source.pick(moments) + source.pick(GAPS)
+        if often(source, 80):
+            at += timedelta(milliseconds=len(wishes) + 1)
+        wishes.setdefault(
+            at, Wish(at, source.pick(WISHES), source.integer(0, 11), source.pick([100, 100, 50, 33, 1]))
+        )
+    return list(wishes.values())
+
+
+def timetable(source: Source, world: World, wishes: Sequence[Wish]) -> list[Arrival]:
+    """Everything in the order in which it reaches us: late, some of it twice. Moves the world's end to after the last."""
+    told = [Arrival(d.received_at + source.pick(DELAYS), d) for d in world.deliveries]
+    told += [Arrival(d.received_at + source.pick(DELAYS), d) for d in world.deliveries if often(source, 20)]
+    told += [Arrival((g.received_at or g.at) + source.pick(DELAYS), g) for g in world.grants]
+    told += [Arrival(r["at"] + source.pick(DELAYS), r) for r in world.redemptions]
+    told += [Arrival(w.at, w) for w in wishes]
+    told.sort(key=lambda arrival: arrival.at)
+    world.now = max(world.now, told[-1].at)
+    return told
+
+
+@st.composite
+def merchants_worlds(draw: Any, /, **limits: Any) -> tuple[World, list[Arrival]]:
+    """Hypothesis: a world with merchants in it, and when everything of it arrives."""
+    source = Drawn(draw)
+    world = make_world(source, **limits)
+    return world, timetable(source, world, made_up_wishes(source, world))
+
+
 @st.composite
 def worlds(draw: Any, /, **limits: Any) -> World:
     """Hypothesis: `make_world` with the given limits."""

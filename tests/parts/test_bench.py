@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_SECONDS = 300
-SPEEDS = {"per_second", "us", "cpu_us"}
+SPEEDS = {"per_second", "us", "cpu_us", "seconds", "again_seconds", "peak_mib", "lines"}
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,13 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
 def test_every_part_is_measured_beside_its_yardstick(quick: subprocess.CompletedProcess[str]) -> None:
     assert quick.returncode == 0, quick.stderr
     found = json.loads(quick.stdout)
-    assert set(found) == {"machine", "quick", "receiver", "drain", "growth"}
+    assert set(found) == {"machine", "quick", "receiver", "drain", "growth", "import"}
     assert set(found["machine"]) == {"cores", "python", "postgresql"}
     for part, sides in (
         ("receiver", ("receiver", "bare")),
         ("drain", ("drain", "function")),
         ("growth", ("small", "large")),
+        ("import", ("small", "large")),
     ):
         for side in sides:
             assert found[part][side]["per_second"] > 0

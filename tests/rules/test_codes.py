@@ -292,6 +292,29 @@ def test_an_unused_code_is_taken_away_when_it_is_his_alone(
 
 
 @pytest.mark.parametrize(
+    ("found", "ours", "decision"),
+    [
+        pytest.param(state(usage_limit=2), True, Delete(id=500), id="ours, raised for him"),
+        pytest.param(state(usage_limit=2), False, Deactivate(id=500), id="the merchant's, raised for him"),
+        pytest.param(state(usage_limit=2, usage_count=2), True, Used(), id="used again, nobody told us"),
+        pytest.param(state(usage_limit=1), False, Gone(), id="used up: it came back as another"),
+        pytest.param(state(usage_limit=1, codes=40), False, Gone(), id="one of a pool, used up"),
+        pytest.param(state(usage_limit=2, codes=40), False, Shared(), id="one of a pool, with a use left"),
+        pytest.param(
+            state(usage_limit=None, once_per_customer=True), False, Gone(), id="everybody's, once for him"
+        ),
+        pytest.param(state(usage_limit=None), False, Shared(), id="everybody's"),
+        pytest.param(None, True, Gone(), id="deleted already"),
+    ],
+)
+def test_a_code_that_came_back_is_taken_away_like_any_other(
+    found: DiscountState | None, ours: bool, decision: object
+) -> None:
+    """R34: unused again is unused; its use that was given back does not make it used."""
+    assert decide_removal(found, uses=0, given_back=1, customer_id=CUSTOMER, ours=ours, now=NOW) == decision
+
+
+@pytest.mark.parametrize(
     ("kind", "value", "benefit"),
     [
         pytest.param("amount_discount", "5.00", Benefit(kind=AMOUNT, value="5.00"), id="amount"),

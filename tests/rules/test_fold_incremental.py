@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models.rules.wallet import APPROVAL, CLAIM, GRANT, RETURN, SPEND, Event, Fold, WalletState, fold
 from tests.rules.build import day
 
-EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("UNWIND_EXAMPLES", "60"))
 thorough = settings(
     max_examples=EXAMPLES,
     deadline=None,

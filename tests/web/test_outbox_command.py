@@ -64,6 +64,18 @@ def test_what_failed_is_listed_with_its_reason_and_tried_again(
     ]
 
 
+def test_a_long_list_comes_in_pages_by_the_cursor_that_it_names(
+    unwind: Unwind, engine: Engine, shop: RegisteredShop, rows: list[int]
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("update outbox set state = 'failed' where id = any(:ids)"), {"ids": rows})
+    first = unwind("outbox", "list", shop.domain, "--limit", "1", "--json").json
+    assert ([row["id"] for row in first["rows"]], first["next_cursor"]) == ([str(rows[1])], rows[1])
+    assert f"--cursor {rows[1]}" in unwind("outbox", "list", shop.domain, "--limit", "1").out
+    second = unwind("outbox", "list", shop.domain, "--cursor", str(rows[1]), "--json").json
+    assert ([row["id"] for row in second["rows"]], second["next_cursor"]) == ([str(rows[0])], None)
+
+
 @pytest.mark.parametrize("which", ["waiting", "unknown"])
 def test_what_did_not_fail_is_not_tried_again(unwind: Unwind, rows: list[int], which: str) -> None:
     assert unwind("outbox", "retry", str(rows[1] if which == "waiting" else 10**9)).status == 1

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from models.settings import Settings
 from tasks.gateway.oauth import Grant
 from tasks.steps import installations, shops
+from tasks.steps.identifiers import Hashers
 from tasks.steps.vault import Vault
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.steps.token_server import key
@@ -217,6 +218,18 @@ def test_after_a_rotation_the_old_key_can_go(unwind: Unwind, engine: Engine):
     assert alone.open(row["shop_id"], "access", row["access_token"]) == "shpat_1"
     assert alone.open(row["shop_id"], "refresh", row["refresh_token"]) == "shprt_1"
     assert unwind("shop", "rotate-keys", "--json").json["unreadable"] == []
+
+
+def test_a_rotation_covers_what_customers_are_known_by(unwind: Unwind, engine: Engine):
+    """R35: also of a store that has no token; its customers are known as before once the old key is gone."""
+    domain = "known-customers.myshopify.com"
+    with engine.begin() as connection:
+        shops.add(connection, domain)
+    before = Hashers(engine, [key("a").encode()]).of(domain)
+    assert unwind("shop", "rotate-keys", TOKEN_ENCRYPTION_KEYS=KEYS).status == 0
+    after = Hashers(engine, [key("b").encode()]).of(domain)
+    assert before is not None and after is not None
+    assert before.digest("EMAIL", "ada@shop.example") == after.digest("EMAIL", "ada@shop.example")
 
 
 def test_a_token_that_no_key_decrypts_is_said_in_the_list(unwind: Unwind, engine: Engine):

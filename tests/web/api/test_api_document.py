@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from itertools import product
 from typing import Any
 
 import pytest
@@ -26,10 +28,22 @@ CONTRACT = [
     ("GET", "/orders/{order_id}"),
     ("GET", "/orders/{order_id}/trace"),
     ("POST", "/orders/{order_id}/preview"),
+    ("POST", "/orders/{order_id}/cancel"),
+    ("POST", "/orders/{order_id}/refund"),
+    ("POST", "/refunds/{refund_id}/undo"),
     ("POST", "/redemptions"),
     ("GET", "/redemptions/{redemption_id}"),
     ("GET", "/failed"),
     ("POST", "/failed/{event_id}/retry"),
+    ("POST", "/orders/{order_id}/cancel"),
+    ("POST", "/orders/{order_id}/refund"),
+    ("POST", "/refunds/{refund_id}/undo"),
+    ("POST", "/redemptions/{redemption_id}/cancel"),
+    ("POST", "/points/reverse"),
+    ("GET", "/endpoints"),
+    ("POST", "/endpoints"),
+    ("DELETE", "/endpoints/{endpoint_id}"),
+    ("GET", "/reports/liability"),
 ]
 CALLS = [(method, path, call) for path, calls in DOCUMENT["paths"].items() for method, call in calls.items()]
 each_call = pytest.mark.parametrize(
@@ -97,6 +111,55 @@ def test_calls_with_an_effect_and_only_they_take_an_idempotency_key(operation) -
     named = {parameter["name"] for parameter in call["parameters"]}
     assert ("Idempotency-Key" in named) == operation.writes
     assert not (operation.method == "GET" and operation.writes)
+
+
+def test_every_link_leads_to_a_call_and_gives_it_an_id_that_it_takes() -> None:
+    paths = {call["operationId"]: path for _, path, call in CALLS}
+    for _, path, call in CALLS:
+        for answer in call["responses"].values():
+            for link in answer.get("links", {}).values():
+                asked = set(re.findall(r"{([a-z_]+)}", paths[link["operationId"]]))
+                assert {name.removeprefix("path.") for name in link["parameters"]} == asked
+                for place in link["parameters"].values():
+                    if place.startswith("$response.body#/"):
+                        assert example_at(answer, place.removeprefix("$response.body#/")) is not None
+                    else:
+                        assert f"{{{place.removeprefix('$request.path.')}}}" in path
+
+
+def example_at(answer: Any, pointer: str) -> Any:
+    found = answer["content"]["application/json"]["example"]
+    for name in pointer.split("/"):
+        found = found[name]
+    return found
+
+
+@each_call
+def test_every_answer_says_how_often_its_caller_may_call(method: str, path: str, call: Any) -> None:
+    for answer in call["responses"].values():
+        assert {"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining"} <= set(answer["headers"])
+    assert {"Retry-After"} <= set(call["responses"]["429"]["headers"]) & set(
+        call["responses"]["503"]["headers"]
+    )
+
+
+def patterns_in(part: Any) -> set[str]:
+    if isinstance(part, list):
+        return {found for each in part for found in patterns_in(each)}
+    if not isinstance(part, dict):
+        return set()
+    own = {part["pattern"]} if isinstance(part.get("pattern"), str) else set()
+    return own | patterns_in(list(part.values()))
+
+
+@pytest.mark.parametrize("pattern", sorted(patterns_in(DOCUMENT)))
+def test_no_pattern_takes_long_to_refuse_a_long_text(pattern: str) -> None:
+    """Callers' tools run these patterns, and `re` lets no other thread run meanwhile: 40,000 characters, tried in
+    more than one way each, take many seconds."""
+    began = time.perf_counter()
+    for piece, end in product(("a", "1", " ", "\u00a0", "-", ".", "a "), ("\n", "!", "\0", "")):
+        re.search(pattern, piece * 40_000 + end)
+    assert time.perf_counter() - began < 5
 
 
 def test_the_page_for_people_names_every_call_and_runs_no_script(client: FlaskClient) -> None:

@@ -12,6 +12,7 @@ from app import api as the_api
 from app import errors
 from app.api.paging import cursor_text
 from models.settings import Settings
+from tasks.steps.words import WORDS
 
 
 def pages(caller, path: str, limit: int) -> list[list[dict[str, Any]]]:
@@ -81,7 +82,7 @@ BAD_QUERIES = [
     "limit=0", "limit=201", "limit=-1", "limit=x", "limit=1.5", "limit=", "limit=١", "limit=1&limit=2",
     "cursor=", "cursor=x", "cursor=!!", "cursor=" + "A" * 5000, "cursor=MTA", "cursor=YmVmb3JlOi0x", "cursor=%00",
     "cursor=YmVmb3JlOjk5OTk5OTk5OTk5OTk5OTk5OTk", "customers=7001", "order=x", "order=0", "customer=1%20or%201",
-    "kind=", "kind=%00", "kind=" + "x" * 65, "shop_id=1", "colour=red",
+    "kind=", "kind=%00", "kind=points.revrsed", "kind=" + "x" * 65, "shop_id=1", "colour=red",
 ]  # fmt: skip
 
 
@@ -90,6 +91,13 @@ def test_a_query_that_cannot_be_is_422_and_named(api, query: str) -> None:
     response = api.get(f"/activity?{query}")
     assert response.status_code == 422
     assert response.get_json()["error"]["details"]["field"] == query.partition("=")[0]
+
+
+def test_every_kind_there_is_can_be_asked_for_and_stands_in_the_document(api) -> None:
+    operation = api.get("/openapi.json").get_json()["paths"]["/activity"]["get"]
+    [kinds] = [each["schema"]["enum"] for each in operation["parameters"] if each["name"] == "kind"]
+    assert set(kinds) == set(WORDS)
+    assert {api.get(f"/activity?kind={kind}").status_code for kind in kinds} == {200}
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,35 @@ def test_money_without_decimals_is_shown_without_decimals(api, store) -> None:
     assert api.get("/orders/450").get_json()["total"] == "10000"
     assert api.post("/orders/450/preview", {"amount": "10.50"}).status_code == 422
     assert api.post("/orders/450/preview", {"amount": "2000"}).get_json()["fraction"] == "1/5"
+
+
+def test_units_that_are_not_there_are_refused_with_those_that_are(api, store) -> None:
+    store.place(api, 450)
+    store.refund(api, 450, 9, 5_000, units=1)
+    refused = api.post("/orders/450/preview", {"lines": [{"id": "4500", "quantity": 2}]}).get_json()["error"]
+    assert (refused["code"], refused["message"]) == ("wrong_quantity", "line 4500 has 1 unit left to return")
+    assert refused["details"] == {"line": "4500", "left": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        pytest.param({"reason": "x" * 201}, "reason", "must have at most 200 characters", id="a long reason"),
+        pytest.param({"amount": "-1"}, "amount", "must be more than 0", id="below zero"),
+        pytest.param({"lines": 5}, "lines", "must be a list", id="lines that are a number"),
+        pytest.param(
+            {"lines": [{"id": "1", "quantity": 0}]}, "lines[0].quantity", "must be at least 1", id="no units"
+        ),
+        pytest.param(
+            {"lines": [{"id": "1", "quantity": 1.5}]},
+            "lines[0].quantity",
+            "must be a whole number",
+            id="half a unit",
+        ),
+        pytest.param({"lines": [{"id": "1"}]}, "lines[0].quantity", "is required", id="no quantity"),
+        pytest.param([], "body", "must be an object", id="a list"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_for_callers(api, body: Any, field: str, words: str) -> None:
+    details = api.post("/orders/450/refund", body).get_json()["error"]["details"]
+    assert (details["field"], details["reason"]) == (field, words)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from app.api.program import ProgramSettings
-from models.rules.program import DEFAULTS
+from models.rules.program import DEFAULTS, OPTIONAL_SECTIONS
 
 CONTRACT = json.loads("""
 {"unit": {"kind": "points", "scale": 0},
@@ -36,7 +36,8 @@ def test_a_new_shop_has_exactly_the_program_of_the_contract(api) -> None:
 
 
 def test_the_document_describes_the_same_defaults() -> None:
-    assert ProgramSettings().model_dump() == dict(DEFAULTS) == CONTRACT
+    assert dict(DEFAULTS) == CONTRACT
+    assert ProgramSettings().model_dump() == {**DEFAULTS, **OPTIONAL_SECTIONS}
 
 
 def test_a_put_makes_a_new_version_and_answers_with_it(api, engine: Engine) -> None:
@@ -139,3 +140,16 @@ def test_an_impossible_setting_is_422_and_named(api, engine: Engine, wrong: Any,
 def test_a_number_made_to_be_slow_is_refused_at_once(api, value: str) -> None:
     response = api.put("/program", {"earning": [{"id": "a", "per_currency_unit": value}]})
     assert response.status_code == 422
+
+
+def test_the_scale_cannot_change_once_something_is_booked(api) -> None:
+    """R40: amounts are kept in the smallest unit; with another scale 0.29 would read as 29."""
+    credits = {"unit": {"kind": "credits", "scale": 2}}
+    assert api.put("/program", credits).status_code == 200, "nothing is booked yet"
+    assert api.put("/program", {"unit": {"kind": "credits", "scale": 3}}).status_code == 200
+    api.post("/customers/7001/grants", {"amount": 5, "reason": "welcome"})
+    refused = api.put("/program", credits)
+    assert (refused.status_code, refused.get_json()["error"]["details"]["field"]) == (422, "unit.scale")
+    assert (
+        api.put("/program", {"unit": {"kind": "credits", "scale": 3}, "waiting_days": 5}).status_code == 200
+    )
