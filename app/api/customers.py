@@ -8,7 +8,20 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from app.api.activity import CSV_EXAMPLE, TOO_MANY_ROWS, ActivityPage, ActivityQuery, answered
-from app.api.fields import FutureIn, Given, Id, LineIn, Money, Points, PointsIn, Sent, Time, smallest_units
+from app.api.fields import (
+    REASON,
+    REASON_MAX_CHARACTERS,
+    FutureIn,
+    Given,
+    Id,
+    LineIn,
+    Money,
+    Points,
+    PointsIn,
+    Sent,
+    Time,
+    smallest_units,
+)
 from app.api.operation import Call, Operation, Refusal, no_such
 from app.sheets import Sheet
 from models.rules.program import Program
@@ -69,7 +82,7 @@ class GrantRequest(Sent):
     EXAMPLE: ClassVar[dict[str, Any]] = {"amount": 100, "reason": "Sorry for the delay"}
 
     amount: PointsIn
-    reason: LineIn = Field(max_length=200, description="For people; kept in the record, so no personal data")
+    reason: LineIn = Field(max_length=REASON_MAX_CHARACTERS, description=REASON)
     expires_at: FutureIn | None = None
 
 

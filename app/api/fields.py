@@ -19,6 +19,8 @@ from models.rules.program import POINTS_MAX, units
 ID_MAX = 2**63 - 1  # Shopify's ids are 64-bit; so is the column
 ID_TEXT = re.compile(r"[1-9][0-9]{0,18}")
 MONEY_TEXT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?")  # below 10**12: far above any order, far below 2**63
+REASON_MAX_CHARACTERS = 200
+REASON = "For people; kept in the record, so no personal data"  # what every `reason` says of itself
 # One line of text: no control character, and at least one that is not blank. No character can begin in two places of
 # the pattern, so that no text, however long, takes more than one look at each: callers' own tools run it, too.
 BLANK = r" \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from app.api.fields import Given, Id, LineIn, Points, Sent
+from app.api.fields import REASON, REASON_MAX_CHARACTERS, Given, Id, LineIn, Points, Sent
 from app.api.operation import Call, Operation, Refusal, no_such
 from app.api.orders import (
     Preview,
@@ -20,9 +20,6 @@ from app.api.orders import (
 )
 from tasks.steps import merchants, reversals
 from tasks.steps.shops import by_id
-
-REASON_MAX_CHARACTERS = 200
-REASON = "For people; kept in the record, so no personal data"
 
 NO_MONEY = (
     "It moves no money at Shopify and tells Shopify nothing: it books what the merchant says. Where Shopify tells of a"

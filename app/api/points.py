@@ -12,7 +12,7 @@ from flask import request
 from pydantic import Field
 
 from app.api.errors import ApiError
-from app.api.fields import FutureIn, Given, Id, LineIn, PointsIn, Sent, Time
+from app.api.fields import REASON, REASON_MAX_CHARACTERS, FutureIn, Given, Id, LineIn, PointsIn, Sent, Time
 from app.api.openapi import ErrorBody
 from app.api.operation import Asked, Call, Operation, Refusal, no_such
 from app.api.reading import key_of
@@ -82,9 +82,7 @@ class ReverseRequest(Sent):
     programId: Annotated[LineIn, Field(max_length=64)] | int | None = Field(
         None, description="The shop's program: the same as `orgId`, for a shop has one"
     )
-    reason: LineIn | None = Field(
-        None, max_length=200, description="For people; kept in the record, so no personal data"
-    )
+    reason: LineIn | None = Field(None, max_length=REASON_MAX_CHARACTERS, description=REASON)
 
 
 Number = int | float
@@ -328,7 +326,7 @@ class LockRequest(Sent):
     EXAMPLE: ClassVar[dict[str, Any]] = {"until": "2099-01-31T00:00:00Z", "reason": "Returns are looked into"}
 
     until: FutureIn
-    reason: LineIn = Field(max_length=200, description="For people; kept in the record, so no personal data")
+    reason: LineIn = Field(max_length=REASON_MAX_CHARACTERS, description=REASON)
 
 
 class Lock(Given):

@@ -8,13 +8,24 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from app.api.customers import program_of
-from app.api.fields import Given, Id, IdIn, LineIn, Points, PointsIn, Sent, Time, smallest_units
+from app.api.fields import (
+    REASON,
+    REASON_MAX_CHARACTERS,
+    Given,
+    Id,
+    IdIn,
+    LineIn,
+    Points,
+    PointsIn,
+    Sent,
+    Time,
+    smallest_units,
+)
 from app.api.operation import Call, Operation, Refusal, no_such
 from app.api.orders import OrderReversal
 from tasks.steps import cancelling, wallets
 
 CODE_MAX_CHARACTERS = 255  # Shopify's own limit of a discount code
-REASON_MAX_CHARACTERS = 200
 SOURCES_MAX = 50  # members of one group; each is a wallet to lock
 
 
@@ -155,11 +166,7 @@ class CancelRequest(Sent):
     EXAMPLE: ClassVar[dict[str, Any]] = {"reason": "Redeemed by mistake"}
 
     force: bool = Field(False, description="Give the points back though the code stays")
-    reason: LineIn | None = Field(
-        None,
-        max_length=REASON_MAX_CHARACTERS,
-        description="For people; kept in the record, so no personal data",
-    )
+    reason: LineIn | None = Field(None, max_length=REASON_MAX_CHARACTERS, description=REASON)
 
 
 class GivenBack(Given):

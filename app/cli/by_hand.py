@@ -11,8 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 from sqlalchemy import Connection, Engine, text
 
-from app.api.fields import read_id, read_line
-from app.api.merchants import REASON_MAX_CHARACTERS
+from app.api.fields import REASON, REASON_MAX_CHARACTERS, read_id, read_line
 from app.cli.context import emit, note
 from models.errors import NotFound
 from tasks.steps import shops
@@ -89,7 +88,7 @@ def act_options(command: Command) -> Command:
     for option in (
         click.option("--yes", is_flag=True, help="Do not ask first; in scripts."),
         click.option("--preview", is_flag=True, help="Only say what it would do."),
-        click.option("--reason", type=Reason(), help="For people; kept in the record, so no personal data."),
+        click.option("--reason", type=Reason(), help=f"{REASON}."),
     ):
         found = option(found)
     return found
