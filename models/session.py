@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +17,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 STATEMENT_TIMEOUT_SECONDS = 30
 LOCK_TIMEOUT_SECONDS = 10
 UPGRADE_LOCK = 0x554E57494E44  # one upgrade at a time
+UPGRADE_WAIT_SECONDS = 900  # for another upgrade: of a long ledger it builds indexes
+UPGRADE_ASK_SECONDS = 0.2
+TRY_UPGRADE_LOCK = text("select pg_try_advisory_lock(:lock)")
+UPGRADE_UNLOCK = text("select pg_advisory_unlock(:lock)")
 
 
 def make_engine(
@@ -54,17 +61,38 @@ def alembic_config(url: str) -> Config:
 
 
 def upgrade(url: str) -> str:
-    """Bring the schema to its newest version; returns that version. Safe to run twice, and twice at once."""
-    engine = make_engine(url, pool_size=1, statement_timeout_seconds=600)
+    """Bring the schema to its newest version; returns that version. Safe to run twice, and twice at once.
+
+    Steps that must not stop a running store commit by themselves (`autocommit_block`), so the lock is a session's, on a
+    connection of its own. Who waits for it asks again and again: a statement that waits would hold a snapshot, and an
+    index that is built meanwhile waits for those.
+    """
+    engine = make_engine(url, pool_size=2, statement_timeout_seconds=600)
     try:
-        with engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+        with _alone(engine), engine.connect() as connection:
             config = alembic_config(url)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         return newest_version()
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """One upgrade at a time. Raises TimeoutError when another takes longer than anybody would wait."""
+    give_up_at = time.monotonic() + UPGRADE_WAIT_SECONDS
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.execute(TRY_UPGRADE_LOCK, {"lock": UPGRADE_LOCK}).scalar_one():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(
+                    f"another upgrade of this database has not ended in {UPGRADE_WAIT_SECONDS} seconds"
+                )
+            time.sleep(UPGRADE_ASK_SECONDS)
+        try:
+            yield
+        finally:
+            connection.execute(UPGRADE_UNLOCK, {"lock": UPGRADE_LOCK})
 
 
 def newest_version() -> str:

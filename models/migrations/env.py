@@ -11,9 +11,11 @@ config = context.config
 connection = config.attributes.get("connection")
 if connection is not None:
     context.configure(connection=connection, target_metadata=Base.metadata)
-    context.run_migrations()
+    with context.begin_transaction():
+        context.run_migrations()
 else:
     engine = create_engine(config.attributes["url"])
-    with engine.begin() as own:
+    with engine.connect() as own:
         context.configure(connection=own, target_metadata=Base.metadata)
-        context.run_migrations()
+        with context.begin_transaction():
+            context.run_migrations()

@@ -1,5 +1,6 @@
 """The tables, each with what it guarantees. Every key starts with the shop, so no row can belong to two."""
 
+from models.tables.admin import AdminLink, AdminSession, Dismissal
 from models.tables.base import Base
 from models.tables.endpoints import Delivery, DeliveryAttempt, Endpoint, Message, MessageSubject
 from models.tables.imports import Import, ImportedRow, OpeningDay
@@ -27,6 +28,8 @@ from models.tables.shops import ApiToken, IdempotencyKey, Program, Shop
 
 __all__ = [
     "Activity",
+    "AdminLink",
+    "AdminSession",
     "ApiToken",
     "Award",
     "Base",
@@ -35,6 +38,7 @@ __all__ = [
     "CustomerIdentifier",
     "Delivery",
     "DeliveryAttempt",
+    "Dismissal",
     "Endpoint",
     "Entry",
     "IdempotencyKey",

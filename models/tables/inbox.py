@@ -23,6 +23,7 @@ class InboxEvent(Base):
         CheckConstraint("state in ('pending', 'done', 'failed', 'discarded')", name="state"),
         Index("ix_inbox_pending", "shop_domain", "id", postgresql_where=text("state = 'pending'")),
         Index("ix_inbox_failed", "shop_domain", "id", postgresql_where=text("state = 'failed'")),
+        Index("ix_inbox_shop", "shop_domain", "id"),
         Index(
             "ix_inbox_bodies",
             "received_at",

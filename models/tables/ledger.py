@@ -70,6 +70,7 @@ class TimelineRow(Base):
         Index("ix_timeline_order", "shop_id", "order_id"),
         Index("ix_timeline_redemption", "shop_id", "redemption_id"),
         Index("ix_timeline_due", "at", postgresql_where=text("not folded")),
+        Index("ix_timeline_taken", "shop_id", "at", postgresql_where=text("kind in (3, 4, 5)")),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(primary_key=True)

@@ -147,6 +147,13 @@ class Activity(Base):
     __table_args__ = (
         Index("ix_activity_customer", "shop_id", "customer_id", "id"),
         Index("ix_activity_order", "shop_id", "order_id", "id"),
+        Index("ix_activity_kind", "shop_id", "kind", "id"),
+        Index(
+            "ix_activity_booked",
+            "booked_at",
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": "on"},
+        ),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)

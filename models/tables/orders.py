@@ -24,6 +24,16 @@ class Order(Base):
         ),
         Index("ix_orders_customer", "shop_id", "customer_id", "placed_at"),
         Index("ix_orders_flagged", "shop_id", "order_id", postgresql_where=text("flags <> '[]'")),
+        Index("ix_orders_listed", "shop_id", "status", "placed_at", "order_id"),
+        Index("ix_orders_name", "shop_id", text("lower(name)")),
+        Index(
+            "ix_orders_attention",
+            "shop_id",
+            "order_id",
+            postgresql_where=text(
+                """not flags <@ '["NO_CUSTOMER", "TEST_ORDER_IGNORED", "PLACED_BEFORE_INSTALL"]'::jsonb"""
+            ),
+        ),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)
