@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -143,8 +142,8 @@ def refund(call: Call) -> Mapping[str, Any]:
         call.connection,
         call.shop_id,
         call.ids["order_id"],
-        amount=None if body.amount is None else Decimal(body.amount),
-        lines=None if body.lines is None else {line.id: line.quantity for line in body.lines},
+        amount=body.money,
+        lines=body.units,
         reason=body.reason,
         by=call.by,
     )

@@ -216,6 +216,16 @@ class PreviewRequest(Sent):
             raise ValueError("lines names a line twice")
         return self
 
+    @property
+    def money(self) -> Decimal | None:
+        """How much, in the shop's currency; None: not an amount."""
+        return None if self.amount is None else Decimal(self.amount)
+
+    @property
+    def units(self) -> dict[int, int] | None:
+        """Line -> units of it; None: not lines."""
+        return None if self.lines is None else {line.id: line.quantity for line in self.lines}
+
 
 class PreviewedAward(Given):
     rule: str
@@ -469,11 +479,7 @@ def would(call: Call) -> Mapping[str, Any]:
     """What a refund would do (R37), found out by the code that does it, and undone."""
     body: PreviewRequest = call.body
     return preview.preview(
-        call.connection,
-        call.shop_id,
-        call.ids["order_id"],
-        amount=None if body.amount is None else Decimal(body.amount),
-        lines=None if body.lines is None else {line.id: line.quantity for line in body.lines},
+        call.connection, call.shop_id, call.ids["order_id"], amount=body.money, lines=body.units
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,8 @@ def refund(
             connection,
             shop_of(connection, "order", id, domain),
             id,
-            amount=None if wish.amount is None else Decimal(wish.amount),
-            lines=None if wish.lines is None else {line.id: line.quantity for line in wish.lines},
+            amount=wish.money,
+            lines=wish.units,
             reason=reason,
             by=BY,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ def preview(
             connection,
             shop_of(connection, "order", order, domain),
             order,
-            amount=None if wish.amount is None else Decimal(wish.amount),
-            lines=None if wish.lines is None else {line.id: line.quantity for line in wish.lines},
+            amount=wish.money,
+            lines=wish.units,
         )
     emit(found, as_json=as_json, text=in_words(found))
 
