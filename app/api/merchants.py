@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from app.api.fields import REASON, REASON_MAX_CHARACTERS, Given, Id, LineIn, Points, Sent
-from app.api.operation import Call, Operation, Refusal, no_such
+from app.api.operation import Call, Operation, Refusal, by_hand, no_such
 from app.api.orders import (
+    WRONG_WISHES,
     Preview,
     PreviewedCustomer,
     PreviewedTier,
@@ -129,11 +130,14 @@ class ReversalUndone(Given):
     reason: str | None
 
 
-def cancel(call: Call) -> Mapping[str, Any]:
-    body: CancelRequest = call.body
-    return merchants.cancel_order(
-        call.connection, call.shop_id, call.ids["order_id"], reason=body.reason, by=call.by
-    )
+def done(step: Callable[..., Mapping[str, Any]], id: str) -> Callable[[Call], Mapping[str, Any]]:
+    """A step that takes no more than what it is done to, and why."""
+
+    def run(call: Call) -> Mapping[str, Any]:
+        body: CancelRequest | UndoRequest = call.body
+        return step(call.connection, call.shop_id, call.ids[id], reason=body.reason, by=call.by)
+
+    return run
 
 
 def refund(call: Call) -> Mapping[str, Any]:
@@ -146,20 +150,6 @@ def refund(call: Call) -> Mapping[str, Any]:
         lines=body.units,
         reason=body.reason,
         by=call.by,
-    )
-
-
-def undo_refund(call: Call) -> Mapping[str, Any]:
-    body: UndoRequest = call.body
-    return merchants.undo_refund(
-        call.connection, call.shop_id, call.ids["refund_id"], reason=body.reason, by=call.by
-    )
-
-
-def undo_ending(call: Call) -> Mapping[str, Any]:
-    body: UndoRequest = call.body
-    return merchants.undo_ending(
-        call.connection, call.shop_id, call.ids["order_id"], reason=body.reason, by=call.by
     )
 
 
@@ -178,8 +168,9 @@ TERMINAL = (
     Refusal(status=409, code="already_cancelled", when="the order is cancelled or voided; the details say since when"),
     Refusal(status=409, code="already_refunded", when="the order is refunded whole; the details say since when"),
 )  # fmt: skip
+ALREADY_UNDONE = Refusal(status=409, code="already_undone", when="it was undone before; the details say when")
 CODES_BACK = (
-    Refusal(status=409, code="already_undone", when="it was undone before; the details say when"),
+    ALREADY_UNDONE,
     Refusal(status=409, code="code_in_flight", when="a discount code is just coming back; try again in a minute"),
     Refusal(status=409, code="code_used_again", when="a discount code came back for this and was used again"),
     Refusal(
@@ -188,28 +179,22 @@ CODES_BACK = (
     Refusal(status=409, code="undo_in_progress", when="the code is just being taken away; look again in a minute"),
 )  # fmt: skip
 
+ITS_ORDER = ("get_order", {"order_id": "order_id"})
+
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        method="POST",
+    by_hand(
         path="/orders/{order_id}/cancel",
         tag="orders",
         name="cancel_order",
         summary="The order is off: what it earned is taken back, what was redeemed on it is given back (R36)",
         description=f"Always the whole order, whether or not it was paid. {NO_MONEY} {TRY_FIRST}",
-        run=cancel,
+        run=done(merchants.cancel_order, "order_id"),
         body=CancelRequest,
-        body_required=False,
         answer=OrderCancelled,
-        writes=True,
-        previews=True,
-        links={
-            "order": ("get_order", {"order_id": "order_id"}),
-            "undo": ("undo_order_ending", {"order_id": "order_id"}),
-        },
+        links={"order": ITS_ORDER, "undo": ("undo_order_ending", {"order_id": "order_id"})},
         refusals=(no_such("order"), *TERMINAL),
     ),
-    Operation(
-        method="POST",
+    by_hand(
         path="/orders/{order_id}/refund",
         tag="orders",
         name="refund_order",
@@ -217,64 +202,43 @@ OPERATIONS: tuple[Operation, ...] = (
         description=f"What it does is what its preview says. {NO_MONEY} {TRY_FIRST}",
         run=refund,
         body=RefundRequest,
-        body_required=False,
         answer=OrderRefunded,
-        writes=True,
-        previews=True,
-        links={
-            "order": ("get_order", {"order_id": "order_id"}),
-            "undo": ("undo_refund", {"refund_id": "id"}),
-        },
-        refusals=(
-            no_such("order"),
-            *TERMINAL,
-            Refusal(status=422, code="wrong_amount", when="more than is left to refund"),
-            Refusal(status=422, code="unknown_line", when="the order has no such line"),
-            Refusal(status=422, code="wrong_quantity", when="more units than are left to return"),
-        ),
+        links={"order": ITS_ORDER, "undo": ("undo_refund", {"refund_id": "id"})},
+        refusals=(no_such("order"), *TERMINAL, *WRONG_WISHES),
     ),
-    Operation(
-        method="POST",
+    by_hand(
         path="/orders/{order_id}/undo",
         tag="orders",
         name="undo_order_ending",
         summary="Take the cancellation or void back that closed an order (R38)",
         description="Also one that Shopify told of: told again, it stays undone. The refunds of the order stand; each is"
         f" undone by itself. {TRY_FIRST}",
-        run=undo_ending,
+        run=done(merchants.undo_ending, "order_id"),
         body=UndoRequest,
-        body_required=False,
         answer=EffectsUndone,
         accepted=is_to_be_done,
-        writes=True,
-        previews=True,
-        links={"order": ("get_order", {"order_id": "order_id"})},
+        links={"order": ITS_ORDER},
         refusals=(
             no_such("order"),
             Refusal(status=409, code="not_cancelled", when="no cancellation or void closed the order"),
             *CODES_BACK,
         ),
     ),
-    Operation(
-        method="POST",
+    by_hand(
         path="/refunds/{refund_id}/undo",
         tag="orders",
         name="undo_refund",
         summary="Take the effects of one refund back, as if it had never been (R38)",
         description="One that Shopify told of, or one that was asked of us. Nothing is deleted: the difference is booked."
         f" Told again, it stays undone. {TRY_FIRST}",
-        run=undo_refund,
+        run=done(merchants.undo_refund, "refund_id"),
         body=UndoRequest,
-        body_required=False,
         answer=EffectsUndone,
         accepted=is_to_be_done,
-        writes=True,
-        previews=True,
-        links={"order": ("get_order", {"order_id": "order_id"})},
+        links={"order": ITS_ORDER},
         refusals=(no_such("refund"), *CODES_BACK),
     ),
-    Operation(
-        method="POST",
+    by_hand(
         path="/reversals/{reversal_id}/undo",
         tag="redemptions",
         name="undo_reversal",
@@ -282,14 +246,11 @@ OPERATIONS: tuple[Operation, ...] = (
         description=f"Of a cancelled redemption, or of reversed points. {TRY_FIRST}",
         run=undo_reversal,
         body=UndoRequest,
-        body_required=False,
         answer=ReversalUndone,
-        writes=True,
-        previews=True,
         links={"redemption": ("get_redemption", {"redemption_id": "redemption_id"})},
         refusals=(
             no_such("reversal"),
-            Refusal(status=409, code="already_undone", when="it was undone before; the details say when"),
+            ALREADY_UNDONE,
             Refusal(
                 status=409,
                 code="code_removed",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -164,6 +165,10 @@ class Operation:
         """The other media types of its answer, each with an example."""
         texts = {TEXT: self.text_example, CSV: self.csv_example}
         return {media: example for media, example in texts.items() if example is not None}
+
+
+# What is done to one thing by hand: its body may be left out, and what it would do can be seen first (R37).
+by_hand = partial(Operation, method="POST", body_required=False, writes=True, previews=True)
 
 
 def no_such(kind: str) -> Refusal:

@@ -483,6 +483,12 @@ def would(call: Call) -> Mapping[str, Any]:
     )
 
 
+WRONG_WISHES = (
+    Refusal(status=422, code="wrong_amount", when="more than is left to refund"),
+    Refusal(status=422, code="unknown_line", when="the order has no such line"),
+    Refusal(status=422, code="wrong_quantity", when="more units than are left to return"),
+)
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
@@ -516,11 +522,6 @@ OPERATIONS: tuple[Operation, ...] = (
         body_required=False,
         answer=Preview,
         locks=True,
-        refusals=(
-            no_such("order"),
-            Refusal(status=422, code="wrong_amount", when="more than is left to refund"),
-            Refusal(status=422, code="unknown_line", when="the order has no such line"),
-            Refusal(status=422, code="wrong_quantity", when="more units than are left to return"),
-        ),
+        refusals=(no_such("order"), *WRONG_WISHES),
     ),
 )

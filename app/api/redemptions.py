@@ -21,7 +21,7 @@ from app.api.fields import (
     Time,
     smallest_units,
 )
-from app.api.operation import Call, Operation, Refusal, no_such
+from app.api.operation import Call, Operation, Refusal, by_hand, no_such
 from app.api.orders import OrderReversal
 from tasks.steps import cancelling, wallets
 
@@ -315,18 +315,14 @@ OPERATIONS = (
         answer=Redemption,
         refusals=(no_such("redemption"),),
     ),
-    Operation(
-        method="POST",
+    by_hand(
         path="/redemptions/{redemption_id}/cancel",
         tag="redemptions",
         name="cancel_redemption",
         summary="Give the points of a redemption back, and take its code away where nobody used it",
         run=cancel,
         body=CancelRequest,
-        body_required=False,
         answer=CancelledRedemption,
-        writes=True,
-        previews=True,
         refusals=(
             no_such("redemption"),
             Refusal(status=409, code="already_refunded", when="all of it came back; `refunded_at` says when"),
