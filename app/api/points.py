@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import structlog
@@ -363,7 +364,13 @@ REFUSALS = tuple(
     Refusal(status=STATUS[number], code=str(number), when=meaning)
     for number, meaning in reversing.MEANINGS.items()
 )
-LOCK_PATH = "/customers/{customer_id}/reversal-lock"
+lock = partial(
+    Operation,
+    path="/customers/{customer_id}/reversal-lock",
+    tag="points",
+    answer=Lock,
+    refusals=(no_such("customer"),),
+)
 
 OPERATIONS = (
     Operation(
@@ -392,37 +399,25 @@ OPERATIONS = (
         },
         refusals=REFUSALS,
     ),
-    Operation(
+    lock(
         method="GET",
-        path=LOCK_PATH,
-        tag="points",
         name="get_reversal_lock",
         summary="Whether reversals are locked for a customer",
         run=show_lock,
-        answer=Lock,
-        refusals=(no_such("customer"),),
     ),
-    Operation(
+    lock(
         method="PUT",
-        path=LOCK_PATH,
-        tag="points",
         name="put_reversal_lock",
         summary="Reverse nothing for a customer until then (904)",
         run=put_lock,
         body=LockRequest,
-        answer=Lock,
         writes=True,
-        refusals=(no_such("customer"),),
     ),
-    Operation(
+    lock(
         method="DELETE",
-        path=LOCK_PATH,
-        tag="points",
         name="delete_reversal_lock",
         summary="Let a customer's points be reversed again",
         run=lift_lock,
-        answer=Lock,
         writes=True,
-        refusals=(no_such("customer"),),
     ),
 )
