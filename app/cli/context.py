@@ -18,7 +18,7 @@ import click
 import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from models.errors import DatabaseBusy, InvalidSetting
@@ -87,7 +87,7 @@ def session(
     if existing and settings.database_url is None and not (data / KEY_FILE).exists():
         reason = f"nothing is kept in {data}; name the folder of the `unwind up` that you mean, or set DATABASE_URL"
         raise InvalidSetting("--data", reason)
-    name = command or f"unwind {click.get_current_context().info_name}"
+    name = command or click.get_current_context().command_path
     with (
         ended_by_sigterm(),
         nullcontext() if lasting else only_trouble_logged(),
@@ -104,6 +104,20 @@ def session(
                 yield Session(ours, found, engine)
             finally:
                 engine.dispose()
+
+
+@contextmanager
+def reading(data: Path) -> Iterator[Connection]:
+    """A connection to look at what is there already; nothing that is done on it lasts."""
+    with session(data, existing=True) as here, here.engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(data: Path) -> Iterator[Connection]:
+    """A transaction on what is there already."""
+    with session(data, existing=True) as here, here.engine.begin() as connection:
+        yield connection
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from app.cli import FOUND_WRONG
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import data_option, emit, json_option, reading, session, writing
 from app.cli.tables import table
 from tasks.gateway.outgoing import Outgoing, networks_of
 from tasks.steps import deliveries as delivering
@@ -33,10 +33,7 @@ def endpoints() -> None:
 @json_option
 def list_(domain: str, data: Path, as_json: bool) -> int | None:
     """The endpoints of the store DOMAIN; status 1 when one was paused because it does not answer."""
-    with (
-        session(data, command="unwind endpoints list", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         found = steps.listing(connection, shop_id_of(connection, domain))
     columns = ("endpoint", "address", "events", "state", "waiting", "last success")
     emit(
@@ -84,10 +81,7 @@ def add(domain: str, url: str, events: Sequence[str], description: str, data: Pa
 @json_option
 def remove(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Delete an endpoint: its secret is gone, what was to be sent is not sent."""
-    with (
-        session(data, command="unwind endpoints remove", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         steps.remove(connection, shop_id_of(connection, domain), endpoint)
     emit({"id": str(endpoint), "state": "deleted"}, as_json=as_json, text=f"endpoint {endpoint} deleted")
 
@@ -113,10 +107,7 @@ def enable(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 
 
 def changed(domain: str, endpoint: int, data: Path, as_json: bool, *, state: str) -> None:
-    with (
-        session(data, command="unwind endpoints", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         shown = steps.change(connection, shop_id_of(connection, domain), endpoint, by=BY, state=state)
     emit(
         shown, as_json=as_json, text=f"endpoint {endpoint} is {shown['state']}, {shown['waiting']} to be sent"
@@ -145,10 +136,7 @@ def rotate(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 @json_option
 def test(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Send a message that means nothing (`ping`) to an endpoint."""
-    with (
-        session(data, command="unwind endpoints test", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         shop_id = shop_id_of(connection, domain)
         made = delivering.get(connection, shop_id, steps.ping(connection, shop_id, endpoint))
     text = f"delivery {made['id']} of {made['message_id']}; see `unwind endpoints deliveries {domain} {endpoint}`"
@@ -169,10 +157,7 @@ def deliveries(
     domain: str, endpoint: int, state: str | None, limit: int, before: int | None, data: Path, as_json: bool
 ) -> None:
     """What was sent to an endpoint, newest first."""
-    with (
-        session(data, command="unwind endpoints deliveries", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         shop_id = shop_id_of(connection, domain)
         page = delivering.listing(connection, shop_id, endpoint, state=state, cursor=before, limit=limit)
     columns = ("delivery", "message", "event", "about", "number", "state", "tries", "last answer")
@@ -188,10 +173,7 @@ def deliveries(
 @json_option
 def resend(domain: str, delivery_ids: tuple[int, ...], data: Path, as_json: bool) -> None:
     """Send messages again, each under its own webhook-id."""
-    with (
-        session(data, command="unwind endpoints resend", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         shop_id = shop_id_of(connection, domain)
         found = [delivering.resend(connection, shop_id, id) for id in delivery_ids]
     emit({"deliveries": found}, as_json=as_json, text=f"{len(found)} to be sent again")

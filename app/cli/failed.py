@@ -11,7 +11,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from app.cli.context import Session, data_option, emit, json_option, session
+from app.cli.context import Session, data_option, emit, json_option, reading, session
 from app.cli.tables import table
 from tasks.steps import failed as steps
 from tasks.steps import shops
@@ -36,10 +36,7 @@ def failed() -> None:
 def list_(domain: str | None, limit: int, cursor: int | None, data: Path, as_json: bool) -> None:
     """The parked events of the store DOMAIN, or of all, newest first, each with its reason."""
     wanted = None if domain is None else shops.normal_domain(domain)
-    with (
-        session(data, command="unwind failed list", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         page = steps.listing(connection, wanted, cursor=cursor, limit=limit)
     more = "" if page.cursor is None else f"\nolder ones: --cursor {page.cursor}"
     text = table(COLUMNS, [line_of(row) for row in page.rows], empty="nothing is parked") + more
@@ -55,10 +52,7 @@ def list_(domain: str | None, limit: int, cursor: int | None, data: Path, as_jso
 @json_option
 def show(event: int, body: bool, data: Path, as_json: bool) -> None:
     """One parked EVENT, with its reason."""
-    with (
-        session(data, command="unwind failed show", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         found = steps.get(connection, None, event)
         raw = steps.body(connection, event) if body else b""
     if body:

@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from app.cli.by_hand import BY, Id, act_options, acted, shop_of, shop_option
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import data_option, emit, json_option, reading, session
 from app.cli.preview import amount_option, lines_option, of_what, tables_of, wish_of, words
 from app.cli.tables import cell, table
 from tasks.steps import merchants, read
@@ -28,10 +28,7 @@ def order() -> None:
 @json_option
 def show(id: int, domain: str | None, data: Path, as_json: bool) -> None:
     """What ORDER earned and used, and what its refunds and its merchant changed."""
-    with (
-        session(data, command="unwind order show", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         found = read.order(connection, shop_of(connection, "order", id, domain), id)
     emit(found, as_json=as_json, text=in_words(found))
 

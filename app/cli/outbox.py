@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import data_option, emit, json_option, reading, writing
 from app.cli.tables import table
 from tasks.steps import outbox as steps
 from tasks.steps import shops
@@ -34,10 +34,7 @@ def list_(
 ) -> None:
     """What failed for the store DOMAIN, or for all, newest first, each with its reason."""
     wanted = None if domain is None else shops.normal_domain(domain)
-    with (
-        session(data, command="unwind outbox list", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         shops.known(connection, wanted)
         rows = steps.listing(connection, wanted, waiting=waiting, before=cursor, limit=limit + 1)
     rows, more = rows[:limit], len(rows) > limit
@@ -54,10 +51,7 @@ def list_(
 @json_option
 def retry(rows: tuple[int, ...], data: Path, as_json: bool) -> None:
     """Try ROWS again. Safe at any time: what was done at Shopify meanwhile is read first."""
-    with (
-        session(data, command="unwind outbox retry", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         moved = [steps.retry(connection, row) for row in rows]
     emit({"rows": moved}, as_json=as_json, text=f"{len(moved)} to be tried again")
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.api.errors import from_pydantic
 from app.api.orders import PreviewRequest
 from app.cli.by_hand import NOTHING_DONE, Id, shop_of, shop_option
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import data_option, emit, json_option, reading
 from app.cli.tables import table
 from tasks.steps.preview import preview as what_would_be
 
@@ -32,7 +32,7 @@ def preview(
 ) -> None:
     """What a refund of ORDER would do: of an amount, of lines, or of the rest. Changes nothing."""
     wish = wish_of(amount, lines)
-    with session(data, command="unwind preview", existing=True) as here, here.engine.connect() as connection:
+    with reading(data) as connection:
         found = what_would_be(
             connection,
             shop_of(connection, "order", order, domain),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from app.cli.context import data_option, emit, json_option, note, session
+from app.cli.context import data_option, emit, json_option, note, reading, session
 from app.cli.tables import table
 from models.errors import NotFound
 from tasks.steps import privacy as steps
@@ -39,10 +39,7 @@ def list_(domain: str | None, every: bool, data: Path, as_json: bool) -> int | N
     after `unwind shop remove`.
     """
     wanted = None if domain is None else shops.normal_domain(domain)
-    with (
-        session(data, command="unwind privacy list", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         shops.known(connection, wanted)
         found = steps.listing(connection, wanted, every=every)
     text = table(COLUMNS, [line_of(row) for row in found], empty="nothing is asked")

@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection, text
 
 from app.cli.by_hand import BY, Id, act_options, acted
-from app.cli.context import data_option, emit, json_option, session
+from app.cli.context import data_option, emit, json_option, reading, session
 from app.cli.tables import cell, table
 from models.errors import NotFound
 from tasks.steps import cancelling, shops
@@ -37,10 +37,7 @@ def redemption() -> None:
 @json_option
 def show(id: int, domain: str | None, data: Path, as_json: bool) -> None:
     """How REDEMPTION stands, and what cancelling it would do."""
-    with (
-        session(data, command="unwind redemption show", existing=True) as here,
-        here.engine.connect() as connection,
-    ):
+    with reading(data) as connection:
         found = cancelling.shown(connection, shop_of(connection, id, domain), id)
     emit(found, as_json=as_json, text=in_words(found))
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import click
 
-from app.cli.context import Session, data_option, emit, json_option, session
+from app.cli.context import Session, data_option, emit, json_option, session, writing
 from app.cli.tables import table
 from models.errors import InvalidSetting, NeedsMerchant, NotFound, UnwindError
 from models.rules.program import complete
@@ -196,10 +196,7 @@ def rotation(done: int, unreadable: Sequence[str]) -> str:
 def remove(domain: str, data: Path, as_json: bool) -> None:
     """Stop working for a store. Its books stay, its tokens end."""
     domain = shops.normal_domain(domain)
-    with (
-        session(data, command="unwind shop remove", existing=True) as here,
-        here.engine.begin() as connection,
-    ):
+    with writing(data) as connection:
         found = shops.find(connection, domain)
         if found is None or not shops.remove(connection, domain):
             raise NotFound("shop", domain)
