@@ -21,7 +21,7 @@ import shopify
 import structlog
 from flask import Blueprint, Response, g, request
 from redis import Redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, TimeoutError
 
 from app.install_state import COOKIE, SECONDS, States
@@ -52,11 +52,7 @@ BOUNCED = "bounced"  # in the address that a bounce leads back to, so that it ha
 KEPT = ("host", "embedded", "locale")  # of the page's address, when it is opened again
 RELOAD = "shopify-reload"  # App Bridge opens this address with a fresh token
 SHARE = 4  # of the receiver's threads one in so many may wait for Shopify: webhooks have the others
-LATEST = 10_000  # deliveries that are looked through for a shop's last one
-LAST_WEBHOOK = text(
-    f"select max(received_at) from (select shop_domain, received_at from inbox order by id desc limit {LATEST}) latest"
-    " where shop_domain = :domain"
-)
+PAGES = "/admin/"  # where the app's own pages begin
 
 
 def make_blueprint(engine: Engine, broker: Redis, settings: Settings, post_form: PostForm) -> Blueprint:
@@ -211,20 +207,14 @@ class Door:
         return found(self._address(BOUNCE, shop=domain, **kept, **{RELOAD: back}))
 
     def _connected(self, domain: str) -> Response:
+        """On to the app's pages, with what the admin sent along: they ask for the same token again."""
         with self._engine.connect() as connection:
             shop = shops.get(connection, domain)
             held = installations.read(connection, shop.id)
-            last = connection.execute(LAST_WEBHOOK, {"domain": domain}).scalar_one()
         assert held is not None
         self._check_scopes(held.scopes)
-        return page(
-            self._settings,
-            "connected.html",
-            domain=domain,
-            bridge=True,
-            scopes=held.scopes,
-            last_webhook=last and last.astimezone(UTC),
-        )
+        given = [(name, value) for name, value in the_query() if name != BOUNCED]
+        return found(f"{self._base}{PAGES}?{urlencode(given)}")
 
     @contextmanager
     def _turn(self, domain: str) -> Iterator[None]:

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import Engine
 
-from app import api, errors, install, ops, receiver
+from app import admin, api, errors, install, ops, receiver
+from app.admin.door import PREFIX as ADMIN
+from app.api.calls import Door
 from app.inbox import Writer, make_inbox_engine
 from models.session import make_engine
 from models.settings import Settings
@@ -52,17 +54,28 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(ops.make_blueprint(unwind.engine, unwind.broker, unwind.registry))
     post_form = Connections(settings).post_form
     app.register_blueprint(install.make_blueprint(unwind.engine, unwind.broker, settings, post_form))
-    doors = {receiver.PATH: webhooks(unwind), f"{api.PREFIX}/": create_api(settings, unwind).wsgi_app}
+    calls, door = create_api(settings, unwind)
+    doors = {
+        receiver.PATH: webhooks(unwind),
+        f"{api.PREFIX}/": calls.wsgi_app,
+        f"{ADMIN}/": create_admin(door).wsgi_app,
+    }
     app.wsgi_app = by_path(doors, app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
 
 
-def create_api(settings: Settings, unwind: Unwind) -> Flask:
+def create_api(settings: Settings, unwind: Unwind) -> tuple[Flask, Door]:
     """The JSON API, an application of its own: what it does around each request would cost webhooks a tenth."""
     app = Flask("unwind.api", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.webhook_max_bytes
     errors.register(app)
-    api.register(app, unwind.engine, settings, ring=unwind.ringer.ask)
+    return app, api.register(app, unwind.engine, settings, ring=unwind.ringer.ask)
+
+
+def create_admin(door: Door) -> Flask:
+    """The pages, an application of their own for the same reason; they ask the API's calls through its door."""
+    app = Flask("app.admin", static_url_path=f"{ADMIN}/static")
+    admin.register(app, door)
     return app
 
 

@@ -17,8 +17,10 @@ from models.errors import InvalidSetting, ShopifyUnreachable, UnwindError
 COMMANDS = {
     "demo": "app.cli.demo:demo",
     "up": "app.cli.up:up",
+    "flower": "app.cli.flower:flower",
     "shop": "app.cli.shop:shop",
     "token": "app.cli.shop:token",
+    "admin": "app.cli.admin:admin",
     "verify": "app.cli.verify:verify",
     "replay": "app.cli.replay:replay",
     "reconcile": "app.cli.reconcile:reconcile",
@@ -42,8 +44,10 @@ COMMANDS = {
 SUMMARIES = {
     "demo": "Show the main job: a pretend store, refunds, and what came of them.",
     "up": "Run the receiver, the worker and the scheduler for a real store.",
+    "flower": "Watch the tasks of all workers; needs a login outside this machine.",
     "shop": "Stores: add one without Shopify's install page, list, remove, rotate the tokens' keys.",
     "token": "Create a token for the JSON API.",
+    "admin": "The pages in a browser: print a link that logs in once.",
     "verify": "Recompute every balance from the record and print differences.",
     "replay": "Run recorded events again (must change nothing).",
     "reconcile": "Ask Shopify for a store's orders and repair what was missed.",

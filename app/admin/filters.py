@@ -1,0 +1,92 @@
+"""Values as people read them: times in the store's own time zone, amounts with their unit, flags and states in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import g
+from markupsafe import Markup
+
+
+def when(at: str | datetime | None) -> Markup:
+    """`5 Mar 2026, 09:30`, in the program's time zone; the exact time for programs and on hover."""
+    if at is None:
+        return Markup("&ndash;")
+    exact = moment(at)
+    local = exact.astimezone(zone())
+    text = f"{local.day} {local:%b %Y, %H:%M}"
+    return Markup('<time datetime="{}" title="{} {}">{}</time>').format(
+        exact.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}", str(zone()), text
+    )
+
+
+def day(at: str | datetime | None) -> Markup:
+    """`5 Mar 2026`."""
+    if at is None:
+        return Markup("&ndash;")
+    local = moment(at).astimezone(zone())
+    return Markup('<time datetime="{}">{}</time>').format(
+        local.date().isoformat(), f"{local.day} {local:%b %Y}"
+    )
+
+
+def moment(at: str | datetime) -> datetime:
+    found = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def zone() -> ZoneInfo:
+    return ZoneInfo(settings().get("time_zone", "UTC"))
+
+
+def settings() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = g.visit.settings if "visit" in g else {}
+    return found
+
+
+def points(amount: Any, signed: bool = False) -> str:
+    """`1,250 points`, in the program's own unit."""
+    if amount is None:
+        return "–"
+    unit = settings().get("unit", {}).get("kind", "points")
+    if unit == "points" and abs(amount) == 1:
+        unit = "point"
+    return f"{number(amount, signed)} {unit}"
+
+
+def number(amount: Any, signed: bool = False) -> str:
+    """`1,250`; `signed`: `+1,250`, and a true minus."""
+    if amount is None:
+        return "–"
+    text = f"{abs(amount):,}"
+    if amount < 0:
+        return f"−{text}"
+    return f"+{text}" if signed and amount else text
+
+
+def money(amount: str | None, currency: str | None = None) -> str:
+    """`1,250.00 EUR`."""
+    if amount is None:
+        return "–"
+    whole, dot, rest = amount.partition(".")
+    sign = "−" if whole.startswith("-") else ""
+    return f"{sign}{int(whole.lstrip('-') or 0):,}{dot}{rest} {currency or ''}".strip()
+
+
+def spoken(code: str | None) -> str:
+    """`partially_refunded` -> `Partially refunded`."""
+    text = (code or "–").replace("_", " ").replace(".", " ").lower()
+    return text[:1].upper() + text[1:]
+
+
+FILTERS: Mapping[str, Callable[..., object]] = {
+    "when": when,
+    "day": day,
+    "points": points,
+    "number": number,
+    "money": money,
+    "spoken": spoken,
+}

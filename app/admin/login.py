@@ -1,0 +1,48 @@
+"""A login without Shopify, for who runs the server: `unwind admin link` prints an address that logs in once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, render_template, request
+from werkzeug.utils import redirect
+
+from app.admin.door import COOKIE, PREFIX, Door, NoVisitor
+from tasks.steps import admin_logins
+
+PATH = f"{PREFIX}/login"
+
+
+def add_to(app: Flask, door: Door) -> None:
+    """The addresses of a login. The link shows a button: what looks at links before people do uses none up."""
+    api = door.api
+
+    @app.get(PATH)
+    def login() -> str:
+        return render_template("login.html", visit=None, token=request.args.get("token", ""))
+
+    @app.post(PATH)
+    def logged_in() -> Response:
+        with api.engine.begin() as connection:
+            cookie = admin_logins.redeem(connection, request.form.get("token", ""), datetime.now(UTC))
+        if cookie is None:
+            raise NoVisitor("link_used")
+        response = Response(status=303, headers={"Location": f"{PREFIX}/"})
+        response.set_cookie(COOKIE, cookie, max_age=admin_logins.SESSION_SECONDS, **marks())
+        return response
+
+    @app.post(f"{PREFIX}/logout")
+    def logout() -> Any:
+        with door.visit({}), api.engine.begin() as connection:
+            admin_logins.end(connection, request.cookies.get(COOKIE, ""))
+        response = redirect(f"{PREFIX}/login", 303, Response)
+        response.delete_cookie(COOKIE, **marks())
+        return response
+
+    def marks() -> dict[str, Any]:
+        """Over https the cookie never goes without it."""
+        public = urlsplit(api.settings.shopify_app_url)
+        secure = request.is_secure or (public.scheme == "https" and public.netloc == request.host)
+        return {"path": PREFIX, "httponly": True, "secure": secure, "samesite": "Strict"}
