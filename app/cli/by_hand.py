@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any
 
 import click
 from sqlalchemy import Connection, Engine, text
 
 from app.api.fields import REASON, REASON_MAX_CHARACTERS, read_id, read_line
-from app.cli.context import emit, note
+from app.cli.context import data_option, emit, json_option, note, session
 from models.errors import NotFound
 from tasks.steps import shops
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Act = Callable[[Connection], Mapping[str, Any]]
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+Step = Callable[[Connection, int], Mapping[str, Any]]  # what is done at a shop
 
 BY = "cli"  # who it was, for the record
 NOTHING_DONE = "this would happen; nothing was done"
@@ -32,6 +35,7 @@ OWNERS = {
         ("order", "orders", "order_id"),
         ("refund", "refunds", "refund_id"),
         ("reversal", "reversals", "id"),
+        ("redemption", "redemptions", "id"),
     )
 }
 
@@ -71,27 +75,39 @@ shop_option = click.option(
 )
 
 
-def act_options(command: Command) -> Command:
-    """`--reason`, `--preview`, `--yes`: of every command that a merchant acts by.
+def acts_on(kind: str, *, shop: Decorator = shop_option) -> Decorator:
+    """A command that a merchant acts by: the id of what it is done to, `--reason`, `--preview`, `--yes` and where, handed
+    over as an `Act`.
 
-    Where nobody can be asked, one of the last two has to be said: a script acts because it was told to, never because
-    its terminal was missing.
+    Where nobody can be asked, one of `--preview` and `--yes` has to be said: a script acts because it was told to, never
+    because its terminal was missing.
     """
-
-    @wraps(command)
-    def told(*arguments: Any, yes: bool, preview: bool, **more: Any) -> Any:
-        if not (yes or preview or at_a_terminal()):
-            raise click.UsageError("not at a terminal: say --yes or --preview", click.get_current_context())
-        return command(*arguments, yes=yes, preview=preview, **more)
-
-    found = cast(Command, told)
-    for option in (
-        click.option("--yes", is_flag=True, help="Do not ask first; in scripts."),
-        click.option("--preview", is_flag=True, help="Only say what it would do."),
+    options: Sequence[Decorator] = (
+        click.argument("id", type=Id(kind), metavar=kind.upper()),
         click.option("--reason", type=Reason(), help=f"{REASON}."),
-    ):
-        found = option(found)
-    return found
+        click.option("--preview", is_flag=True, help="Only say what it would do."),
+        click.option("--yes", is_flag=True, help="Do not ask first; in scripts."),
+        shop,
+        data_option,
+        json_option,
+    )
+
+    def decorated(command: Command) -> Command:
+        @wraps(command)
+        def told(*, id: int, domain: str | None, reason: str | None, **more: Any) -> Any:
+            how = {field: more.pop(field) for field in ("preview", "yes", "data", "as_json")}
+            if not (how["yes"] or how["preview"] or at_a_terminal()):
+                raise click.UsageError(
+                    "not at a terminal: say --yes or --preview", click.get_current_context()
+                )
+            return command(Act(kind=kind, id=id, domain=domain, reason=reason, **how), **more)
+
+        found: Command = told
+        for option in reversed(options):
+            found = option(found)
+        return found
+
+    return decorated
 
 
 def at_a_terminal() -> bool:
@@ -99,7 +115,7 @@ def at_a_terminal() -> bool:
 
 
 def shop_of(connection: Connection, kind: str, id: int, domain: str | None) -> int:
-    """The shop of an order, a refund or a reversal. Raises NotFound, UsageError when there are several."""
+    """The shop of an order, a refund, a reversal or a redemption. Raises NotFound, UsageError when there are several."""
     wanted = None if domain is None else shops.normal_domain(domain)
     found = connection.execute(OWNERS[kind], {"id": id, "domain": wanted}).all()
     if not found:
@@ -110,28 +126,37 @@ def shop_of(connection: Connection, kind: str, id: int, domain: str | None) -> i
     return int(found[0].id)
 
 
-def acted(
-    engine: Engine,
-    act: Act,
-    in_words: Callable[[Mapping[str, Any]], str],
-    *,
-    preview: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Do it and say what it did. Without `yes` its preview is shown first, and whoever sits there is asked (R37)."""
-    if preview:
-        with tried(engine) as connection:
-            would = {**act(connection), "preview": True}
-        emit(would, as_json=as_json, text=f"{NOTHING_DONE}\n\n{in_words(would)}")
-        return
-    if not yes:
-        with tried(engine) as connection:
-            note(in_words(act(connection)))
-        click.confirm("\ndo this?", abort=True, err=True)
-    with engine.begin() as connection:
-        found = act(connection)
-    emit(found, as_json=as_json, text=in_words(found))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What is to be done to `kind` number `id`, and how: asked about first, only tried (`preview`), or at once (`yes`)."""
+
+    kind: str
+    id: int
+    domain: str | None
+    reason: str | None
+    preview: bool
+    yes: bool
+    data: Path
+    as_json: bool
+
+    def do(self, step: Step, in_words: Callable[[Mapping[str, Any]], str]) -> None:
+        """Do it and say what it did. Without `yes` its preview is shown first, and whoever sits there is asked (R37)."""
+        with session(self.data, existing=True) as here:
+            if self.preview:
+                with tried(here.engine) as connection:
+                    would = {**self._done(connection, step), "preview": True}
+                emit(would, as_json=self.as_json, text=f"{NOTHING_DONE}\n\n{in_words(would)}")
+                return
+            if not self.yes:
+                with tried(here.engine) as connection:
+                    note(in_words(self._done(connection, step)))
+                click.confirm("\ndo this?", abort=True, err=True)
+            with here.engine.begin() as connection:
+                found = self._done(connection, step)
+            emit(found, as_json=self.as_json, text=in_words(found))
+
+    def _done(self, connection: Connection, step: Step) -> Mapping[str, Any]:
+        return step(connection, shop_of(connection, self.kind, self.id, self.domain))
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from app.cli.by_hand import BY, Id, act_options, acted, shop_of, shop_option
-from app.cli.context import data_option, emit, json_option, reading, session
+from app.cli.by_hand import BY, Act, Id, acts_on, shop_of, shop_option
+from app.cli.context import data_option, emit, json_option, reading
 from app.cli.preview import amount_option, lines_option, of_what, tables_of, wish_of, words
 from app.cli.tables import cell, table
 from tasks.steps import merchants, read
@@ -34,59 +34,30 @@ def show(id: int, domain: str | None, data: Path, as_json: bool) -> None:
 
 
 @order.command()
-@click.argument("id", type=Id("order"), metavar="ORDER")
-@act_options
-@shop_option
-@data_option
-@json_option
-def cancel(
-    id: int, reason: str | None, preview: bool, yes: bool, domain: str | None, data: Path, as_json: bool
-) -> None:
+@acts_on("order")
+def cancel(act: Act) -> None:
     """ORDER is off: what it earned is taken back, what was redeemed on it is given back."""
 
-    def act(connection: Connection) -> Mapping[str, Any]:
-        shop_id = shop_of(connection, "order", id, domain)
-        return merchants.cancel_order(connection, shop_id, id, reason=reason, by=BY)
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
+        return merchants.cancel_order(connection, shop_id, act.id, reason=act.reason, by=BY)
 
-    with session(data, command="unwind order cancel", existing=True) as here:
-        acted(here.engine, act, what_a_cancellation_did, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, what_a_cancellation_did)
 
 
 @order.command()
-@click.argument("id", type=Id("order"), metavar="ORDER")
 @amount_option
 @lines_option
-@act_options
-@shop_option
-@data_option
-@json_option
-def refund(
-    id: int,
-    amount: str | None,
-    lines: str | None,
-    reason: str | None,
-    preview: bool,
-    yes: bool,
-    domain: str | None,
-    data: Path,
-    as_json: bool,
-) -> None:
+@acts_on("order")
+def refund(act: Act, amount: str | None, lines: str | None) -> None:
     """Refund an amount of ORDER, units of its lines, or the rest. The money itself moves at Shopify, not here."""
     wish = wish_of(amount, lines)
 
-    def act(connection: Connection) -> Mapping[str, Any]:
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
         return merchants.refund_order(
-            connection,
-            shop_of(connection, "order", id, domain),
-            id,
-            amount=wish.money,
-            lines=wish.units,
-            reason=reason,
-            by=BY,
+            connection, shop_id, act.id, amount=wish.money, lines=wish.units, reason=act.reason, by=BY
         )
 
-    with session(data, command="unwind order refund", existing=True) as here:
-        acted(here.engine, act, what_a_refund_did, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, what_a_refund_did)
 
 
 # -- in words ----------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,9 +11,8 @@ from sqlalchemy import Connection
 
 from app.api.fields import read_points
 from app.api.points import told
-from app.cli.by_hand import BY, Id, act_options, acted
-from app.cli.context import data_option, json_option, session
-from app.cli.redemption import shop_of, shop_option
+from app.cli.by_hand import BY, Act, Id, acts_on
+from app.cli.redemption import shop_option
 from tasks.steps.points.reversing import Wish, reverse_points
 from tasks.steps.shops import by_id
 
@@ -34,38 +32,22 @@ class Points(click.ParamType[int | Decimal]):
 
 
 @click.command()
-@click.argument("id", type=Id("redemption"), metavar="REDEMPTION")
 @click.option("--points", type=Points(), help="How many; without it all that is left.")
 @click.option("--customer", type=Id("customer"), help="Only if this customer has part in it.")
 @click.option("--again", is_flag=True, help="Also if the same amount was reversed before.")
-@act_options
-@shop_option
-@data_option
-@json_option
-def reverse(
-    id: int,
-    points: int | Decimal | None,
-    customer: int | None,
-    again: bool,
-    reason: str | None,
-    preview: bool,
-    yes: bool,
-    domain: str | None,
-    data: Path,
-    as_json: bool,
-) -> None:
+@acts_on("redemption", shop=shop_option)
+def reverse(act: Act, points: int | Decimal | None, customer: int | None, again: bool) -> None:
     """Give points of REDEMPTION back, to each member of a group what he gave. Its code is left as it is."""
 
-    def act(connection: Connection) -> Mapping[str, Any]:
-        shop = by_id(connection, shop_of(connection, id, domain))
-        wish = Wish(
-            redemption_id=id, customer_id=customer, amount=points, is_another=again, by=BY, reason=reason
-        )
-        answer = told(shop.id, reverse_points(connection, shop, wish))
+    wish = Wish(
+        redemption_id=act.id, customer_id=customer, amount=points, is_another=again, by=BY, reason=act.reason
+    )
+
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
+        answer = told(shop_id, reverse_points(connection, by_id(connection, shop_id), wish))
         return {name: value for name, value in answer.items() if name != "identifier"}
 
-    with session(data, command="unwind reverse", existing=True) as here:
-        acted(here.engine, act, in_words, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, in_words)
 
 
 def in_words(done: Mapping[str, Any]) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from app.cli.by_hand import BY, Id, act_options, acted, shop_of, shop_option
-from app.cli.context import data_option, json_option, session
+from app.cli.by_hand import BY, Act, acts_on
 from app.cli.preview import balances_of, words
 from tasks.steps import merchants, reversals
 from tasks.steps.shops import by_id
@@ -27,60 +25,36 @@ def undo() -> None:
 
 
 @undo.command()
-@click.argument("id", type=Id("refund"), metavar="REFUND")
-@act_options
-@shop_option
-@data_option
-@json_option
-def refund(
-    id: int, reason: str | None, preview: bool, yes: bool, domain: str | None, data: Path, as_json: bool
-) -> None:
+@acts_on("refund")
+def refund(act: Act) -> None:
     """What the refund REFUND took and gave back: one that Shopify told of, or one by hand."""
 
-    def act(connection: Connection) -> Mapping[str, Any]:
-        shop_id = shop_of(connection, "refund", id, domain)
-        return merchants.undo_refund(connection, shop_id, id, reason=reason, by=BY)
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
+        return merchants.undo_refund(connection, shop_id, act.id, reason=act.reason, by=BY)
 
-    with session(data, command="unwind undo refund", existing=True) as here:
-        acted(here.engine, act, of_an_order, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, of_an_order)
 
 
 @undo.command()
-@click.argument("id", type=Id("order"), metavar="ORDER")
-@act_options
-@shop_option
-@data_option
-@json_option
-def order(
-    id: int, reason: str | None, preview: bool, yes: bool, domain: str | None, data: Path, as_json: bool
-) -> None:
+@acts_on("order")
+def order(act: Act) -> None:
     """The cancellation or void that closed ORDER. Its refunds stand; each is undone by itself."""
 
-    def act(connection: Connection) -> Mapping[str, Any]:
-        shop_id = shop_of(connection, "order", id, domain)
-        return merchants.undo_ending(connection, shop_id, id, reason=reason, by=BY)
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
+        return merchants.undo_ending(connection, shop_id, act.id, reason=act.reason, by=BY)
 
-    with session(data, command="unwind undo order", existing=True) as here:
-        acted(here.engine, act, of_an_order, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, of_an_order)
 
 
 @undo.command()
-@click.argument("id", type=Id("reversal"), metavar="REVERSAL")
-@act_options
-@shop_option
-@data_option
-@json_option
-def reversal(
-    id: int, reason: str | None, preview: bool, yes: bool, domain: str | None, data: Path, as_json: bool
-) -> None:
+@acts_on("reversal")
+def reversal(act: Act) -> None:
     """What was given back of a redemption by hand: when it was cancelled, or its points were reversed."""
 
-    def act(connection: Connection) -> Mapping[str, Any]:
-        shop = by_id(connection, shop_of(connection, "reversal", id, domain))
-        return reversals.undo(connection, shop, id, reason=reason, by=BY)
+    def step(connection: Connection, shop_id: int) -> Mapping[str, Any]:
+        return reversals.undo(connection, by_id(connection, shop_id), act.id, reason=act.reason, by=BY)
 
-    with session(data, command="unwind undo reversal", existing=True) as here:
-        acted(here.engine, act, of_a_redemption, preview=preview, yes=yes, as_json=as_json)
+    act.do(step, of_a_redemption)
 
 
 def of_an_order(done: Mapping[str, Any]) -> str:
