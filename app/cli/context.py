@@ -54,6 +54,11 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
+)
+
+
 @dataclass(frozen=True)
 class Session:
     """The settings as they are in force (with the addresses of the parts), the parts, and an engine."""

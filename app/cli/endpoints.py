@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from app.cli import FOUND_WRONG
-from app.cli.context import data_option, emit, json_option, reading, session, writing
+from app.cli.context import data_option, emit, json_option, limit_option, reading, session, writing
 from app.cli.tables import table
 from tasks.gateway.outgoing import Outgoing, networks_of
 from tasks.steps import deliveries as delivering
@@ -25,6 +25,18 @@ STATES = ("pending", "waiting", "delivered", "failed", "cancelled")
 @click.group()
 def endpoints() -> None:
     """Webhooks out: a store's endpoints and their deliveries (docs/webhooks.md)."""
+
+
+def of_an_endpoint(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The store DOMAIN, its ENDPOINT, and the options of every command."""
+    for option in (
+        json_option,
+        data_option,
+        click.argument("endpoint", type=int),
+        click.argument("domain"),
+    ):
+        command = option(command)
+    return command
 
 
 @endpoints.command("list")
@@ -75,10 +87,7 @@ def add(domain: str, url: str, events: Sequence[str], description: str, data: Pa
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
-@data_option
-@json_option
+@of_an_endpoint
 def remove(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Delete an endpoint: its secret is gone, what was to be sent is not sent."""
     with writing(data) as connection:
@@ -87,20 +96,14 @@ def remove(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
-@data_option
-@json_option
+@of_an_endpoint
 def pause(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Send nothing to an endpoint until it is enabled; what is told waits."""
     changed(domain, endpoint, data, as_json, state=steps.PAUSED)
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
-@data_option
-@json_option
+@of_an_endpoint
 def enable(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Send to an endpoint again, and what waited for it."""
     changed(domain, endpoint, data, as_json, state=steps.ACTIVE)
@@ -115,10 +118,7 @@ def changed(domain: str, endpoint: int, data: Path, as_json: bool, *, state: str
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
-@data_option
-@json_option
+@of_an_endpoint
 def rotate(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """A new signing secret, printed once; for a day the old one signs as well."""
     with session(data, command="unwind endpoints rotate", existing=True) as here:
@@ -130,10 +130,7 @@ def rotate(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
-@data_option
-@json_option
+@of_an_endpoint
 def test(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
     """Send a message that means nothing (`ping`) to an endpoint."""
     with writing(data) as connection:
@@ -144,15 +141,10 @@ def test(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 
 
 @endpoints.command()
-@click.argument("domain")
-@click.argument("endpoint", type=int)
 @click.option("--state", type=click.Choice(STATES), help="Only those.")
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @click.option("--before", type=int, help="Only deliveries before this one.")
-@data_option
-@json_option
+@of_an_endpoint
 def deliveries(
     domain: str, endpoint: int, state: str | None, limit: int, before: int | None, data: Path, as_json: bool
 ) -> None:

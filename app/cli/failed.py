@@ -11,8 +11,8 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from app.cli.context import Session, data_option, emit, json_option, reading, session
-from app.cli.tables import table
+from app.cli.context import Session, data_option, emit, json_option, limit_option, reading, session
+from app.cli.tables import table, why
 from tasks.steps import failed as steps
 from tasks.steps import shops
 from worker.doorbell import Ring, make_doorbell
@@ -27,9 +27,7 @@ def failed() -> None:
 
 @failed.command("list")
 @click.argument("domain", required=False)
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @click.option("--cursor", type=int, help="Only events before this one; the last line of a page names it.")
 @data_option
 @json_option
@@ -131,9 +129,7 @@ def each(
 
 
 def line_of(row: dict[str, Any]) -> list[object]:
-    reason = row["reason"] or {}
-    said = f"{reason.get('code') or ''}: {reason.get('message') or ''}" if reason else ""
-    return [row["id"], row["shop"], row["topic"], row["order_id"] or "", row["attempts"], said]
+    return [row["id"], row["shop"], row["topic"], row["order_id"] or "", row["attempts"], why(row)]
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:

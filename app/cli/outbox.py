@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from app.cli.context import data_option, emit, json_option, reading, writing
-from app.cli.tables import table
+from app.cli.context import data_option, emit, json_option, limit_option, reading, writing
+from app.cli.tables import table, why
 from tasks.steps import outbox as steps
 from tasks.steps import shops
 
@@ -23,9 +23,7 @@ def outbox() -> None:
 @outbox.command("list")
 @click.argument("domain", required=False)
 @click.option("--waiting", is_flag=True, help="What is still to be done, instead of what failed.")
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @click.option("--cursor", type=int, help="Only rows before this one; the last line of a page names it.")
 @data_option
 @json_option
@@ -57,6 +55,4 @@ def retry(rows: tuple[int, ...], data: Path, as_json: bool) -> None:
 
 
 def line_of(row: dict[str, Any]) -> list[object]:
-    reason = row["reason"] or {}
-    said = f"{reason.get('code') or ''}: {reason.get('message') or ''}" if reason else ""
-    return [row["id"], row["shop"], row["key"], row["state"], row["attempts"], said]
+    return [row["id"], row["shop"], row["key"], row["state"], row["attempts"], why(row)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -24,6 +25,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     out = io.StringIO()
     Console(file=out, width=WIDTH, no_color=True).print(drawn)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def why(row: Mapping[str, Any]) -> str:
+    """The `reason` of what could not be done, on one line."""
+    reason = row["reason"]
+    return f"{reason.get('code') or ''}: {reason.get('message') or ''}" if reason else ""
 
 
 def cell(value: object) -> str:
