@@ -1,21 +1,12 @@
-"""Alembic's entry: runs on the connection that `models.session.upgrade` hands in."""
+"""Alembic's entry: runs on the connection that `models.session.upgrade` hands in, each migration a transaction of its own."""
 
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import create_engine
 
 from models.tables import Base
 
-config = context.config
-connection = config.attributes.get("connection")
-if connection is not None:
-    context.configure(connection=connection, target_metadata=Base.metadata)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
-    engine = create_engine(config.attributes["url"])
-    with engine.connect() as own:
-        context.configure(connection=own, target_metadata=Base.metadata)
-        with context.begin_transaction():
-            context.run_migrations()
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -61,6 +61,22 @@ def test_it_is_not_ready_with_an_older_schema(app_with, fresh_engine):
     assert app_with(database_url=url).test_client().get("/readyz").json["checks"]["database"] == "outdated"
 
 
+def test_it_stays_ready_while_a_newer_release_has_migrated_and_replaces_it(app_with, fresh_engine):
+    with fresh_engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '0999'"))
+    url = fresh_engine.url.render_as_string(hide_password=False)
+    answer = app_with(database_url=url).test_client().get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["database"]) == (200, "ahead")
+
+
+def test_it_is_not_ready_without_any_schema(app_with, fresh_engine):
+    with fresh_engine.begin() as connection:
+        connection.execute(text("drop table alembic_version"))
+    url = fresh_engine.url.render_as_string(hide_password=False)
+    answer = app_with(database_url=url).test_client().get("/readyz")
+    assert (answer.status_code, answer.json["checks"]["database"]) == (503, "outdated")
+
+
 def test_webhooks_are_counted_by_topic_and_result(client, send):
     send(id="w-1")
     send(id="w-1")

@@ -1,7 +1,7 @@
 """What the admin pages need: indexes of their lists, dismissals, logins of those who have no Shopify
 
 The indexes come first and are built while the store runs (CONCURRENTLY, each outside a transaction): whatever stops
-this step leaves the schema at the version before, and the next try begins each index anew.
+this step leaves the schema at the version before, and the next try goes on with the indexes that are missing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from models.migrations.online import create_indexes
 
 revision = "0006"
 down_revision = "0005"
@@ -30,18 +32,7 @@ INDEXES = (
 
 
 def upgrade() -> None:
-    with op.get_context().autocommit_block():
-        op.execute("set statement_timeout = 0")  # a long ledger takes its time
-        op.execute(
-            "set lock_timeout = '10min'"
-        )  # an index waits for the transactions that were there before it
-        for name, what in INDEXES:
-            op.execute(
-                f"drop index concurrently if exists {name}"
-            )  # an interrupted build leaves an invalid one
-            op.execute(f"create index concurrently {name} on {what}")
-        op.execute("reset lock_timeout")
-        op.execute("reset statement_timeout")
+    create_indexes(INDEXES)
     op.create_table(
         "dismissals",
         sa.Column("shop_id", sa.Integer(), nullable=False),
