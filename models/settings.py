@@ -135,7 +135,9 @@ class Settings(BaseSettings):
     flower_address: str = Field("127.0.0.1", min_length=1, description="Address that Flower listens on")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port that Flower listens on")
     flower_basic_auth: SecretStr = Field(
-        SecretStr(""), description="Login of Flower, user:password; needed when it listens outside loopback"
+        SecretStr(""),
+        description="Login of Flower, user:password; several, comma separated. Needed when it listens outside loopback,"
+        " and for its API everywhere",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line kept"
@@ -198,9 +200,11 @@ class Settings(BaseSettings):
 
     @field_validator("flower_basic_auth")
     @classmethod
-    def _login(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not re.fullmatch(r"[^:]+:.+", value.get_secret_value()):
-            raise ValueError("must be user:password")
+    def _logins(cls, value: SecretStr) -> SecretStr:
+        """Flower takes each part between commas for a login: a comma in a password would make a login of its end."""
+        for login in value.get_secret_value().split(",") if value.get_secret_value() else ():
+            if not re.fullmatch(r"[!-9;-~]+:[!-~]+", login):
+                raise ValueError("must be user:password, without spaces, commas or other alphabets in it")
         return value
 
     @field_validator("log_level", mode="before")

@@ -19,6 +19,7 @@ from models.settings import Settings, load_settings
 from worker.supervisor import Child, Supervisor
 
 CELERY = (sys.executable, "-m", "celery", "--app", "worker.celery_app")
+FLOWER = (sys.executable, "-m", "worker.flower")  # its address and its login come from the environment
 FLOWER_GRACE_SECONDS = 5.0  # it keeps nothing, and may ignore SIGTERM when the broker was gone
 KILL_AFTER_GRACE_SECONDS = 5.0  # the children end by themselves within the grace time; then we insist
 ANSWER_SECONDS = 0.5
@@ -95,7 +96,7 @@ def children(here: Session, *, flower: bool) -> list[Child]:
         Child("scheduler", scheduler_command(settings), env, grace),
     ]
     if flower:
-        found.append(Child("flower", flower_command(settings), env, FLOWER_GRACE_SECONDS))
+        found.append(Child("flower", FLOWER, env, FLOWER_GRACE_SECONDS))
     return found
 
 
@@ -138,11 +139,6 @@ def scheduler_command(settings: Settings) -> list[str]:
         "--loglevel",
         settings.log_level,
     ]
-
-
-def flower_command(settings: Settings) -> list[str]:
-    """Its login comes from the environment, FLOWER_BASIC_AUTH."""
-    return [*CELERY, "flower", f"--address={settings.flower_address}", f"--port={settings.flower_port}"]
 
 
 def urls(settings: Settings, *, flower: bool) -> list[str]:

@@ -32,6 +32,12 @@ KEY = "A" * 43 + "="
         pytest.param("SHOPIFY_SCOPES", "read_orders read_all_orders", "comma separated", id="no commas"),
         pytest.param("TOKEN_ENCRYPTION_KEYS", f"{KEY},short", "must be 32 bytes", id="a short key"),
         pytest.param("FLOWER_BASIC_AUTH", "password", "must be user:password", id="a login without a user"),
+        pytest.param(
+            "FLOWER_BASIC_AUTH", "me:pass,word", "must be user:password", id="a comma in a password"
+        ),
+        pytest.param(
+            "FLOWER_BASIC_AUTH", "me:größe", "must be user:password", id="a password Flower chokes on"
+        ),
         pytest.param("LOG_LEVEL", "loud", "should be 'DEBUG', 'INFO'", id="an unknown level"),
     ],
 )
