@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from models.errors import DatabaseBusy
 from models.session import make_engine, with_driver
 from worker.doorbell import Ring
+from worker.logs import each
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +185,7 @@ class Writer:
         return [*group, ticket]
 
     def _write(self, group: list[Ticket]) -> None:
-        """Commit, answer, ring; in that order. One that the database refuses does not take the others with it."""
+        """Commit, answer, ring, tell the log; in that order. One that the database refuses does not take the others with it."""
         try:
             found = self._commit([ticket.delivery for ticket in group])
         except DBAPIError as error:
@@ -197,6 +198,7 @@ class Writer:
         self._ring(
             [ring_for(t.delivery, stored) for t, stored in zip(group, found, strict=True) if stored.waiting]
         )
+        each(__name__, "webhook_kept", [line_of(t.delivery, s) for t, s in zip(group, found, strict=True)])
 
     def _commit(self, deliveries: Sequence[Delivery]) -> list[Stored]:
         """Store in one transaction. A kept connection that died while nobody wrote is replaced, once.
@@ -230,6 +232,17 @@ class Writer:
             except Exception as error:  # as in `_run`: one delivery must not take the others with it
                 log.error("delivery_refused_by_database", error=type(error).__name__)
                 ticket.settle(None)
+
+
+def line_of(delivery: Delivery, stored: Stored) -> dict[str, object]:
+    """A webhook as the log tells of it: from its id to the inbox's, which is `inbox:<event_id>` in the books."""
+    return {
+        "shop": delivery.shop_domain,
+        "topic": delivery.topic,
+        "webhook_id": delivery.webhook_id,
+        "event_id": stored.id,
+        "result": "stored" if stored.new else "seen_before",
+    }
 
 
 def ring_for(delivery: Delivery, stored: Stored) -> Ring:

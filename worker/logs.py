@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -47,9 +50,32 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    _written["plainly"] = settings.log_format == "json" and level <= logging.INFO
     logging.getLogger("alembic").setLevel(logging.WARNING)  # readiness asks for the schema's version all day
     # in detail it tells every address, and a bulk result's is signed
     logging.getLogger("urllib3").setLevel(max(level, logging.INFO))
+
+
+_written = {"plainly": False}
+
+
+def each(logger: str, event: str, lines: Iterable[Mapping[str, object]]) -> None:
+    """A line for each, in one go: what the receiver tells of every webhook may cost microseconds.
+
+    The same lines as `log.info(event, **line)`, without what a line can not need there.
+    """
+    if not _written["plainly"]:
+        log = structlog.get_logger(logger)
+        for line in lines:
+            log.info(event, **line)
+        return
+    end = {
+        "event": event,
+        "logger": logger,
+        "level": "info",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    sys.stderr.write("".join([json.dumps({**line, **end}) + "\n" for line in lines]))
 
 
 def is_news(record: logging.LogRecord) -> bool:

@@ -27,13 +27,14 @@ from models.errors import (
     code_of,
 )
 from models.rules.facts import Fact
+from models.rules.money import scaled_text
 from tasks.steps import identifiers, sql
 from tasks.steps.acts import ACTS, EVEN_WHEN_REMOVED, Act, of_unknown_shop
 from tasks.steps.event import Event
 from tasks.steps.foreign import of_another_shop
 from tasks.steps.identifiers import Hasher, Hashers, Named
 from tasks.steps.load import ShopRow, World, open_world
-from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, order_ids, parse_object, unwrapped
+from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, order_ids, parse_object, refund_ids, unwrapped
 from tasks.steps.parse.body import read_object
 from tasks.steps.settle import Settled, Told, settle
 from tasks.steps.shops import any_state, find
@@ -85,6 +86,7 @@ class Drained:
     later: int = 0
     left: int = 0
     outcomes: list[str] = field(default_factory=list)
+    lines: list[dict[str, object]] = field(default_factory=list)  # for the log: one an event, ids only
 
 
 @dataclass(slots=True)
@@ -355,20 +357,23 @@ def _safe_message(error: Exception | None) -> str:
 
 
 def _in_words(work: Work, world: World, settled: Settled) -> str:
-    """What an operator reads in Flower and in the inbox: ids and amounts, nothing personal."""
-    ids = order_ids(work.facts)
+    """What an operator reads in Flower, in the log and in the inbox: ids and how the order stands; nothing personal."""
+    program = world.programs[-1]
     parts = []
-    for id in ids:
+    for id in order_ids(work.facts):
         made = settled.plans.get(id)
         if made is None:
             parts.append(f"order {id}: nothing new")
             continue
-        taken = sum(claim.amount for claim in made.claims)
-        back = sum(each.amount for each in made.returns)
+        earned = scaled_text(sum(award.amount for award in made.awards), program.scale)
+        taken = scaled_text(sum(claim.amount for claim in made.claims), program.scale)
+        back = scaled_text(sum(each.amount for each in made.returns), program.scale)
+        status = made.status.replace("_", " ")
         parts.append(
-            f"order {id}: {made.status}, earned {sum(a.amount for a in made.awards)}, reversed {taken}, returned {back}"
+            f"order {id} {status}: {earned} {program.kind} earned, {taken} reversed, {back} returned"
         )
-    return "; ".join(parts) or f"{work.row.topic}: nothing to do"
+    refunds = "".join(f" refund {id}" for id in refund_ids(work.facts))
+    return f"{work.row.topic}{refunds}: {'; '.join(parts) or 'nothing to do'}"
 
 
 def _summed(works: Sequence[Work], max_attempts: int, left: int) -> Drained:
@@ -376,11 +381,27 @@ def _summed(works: Sequence[Work], max_attempts: int, left: int) -> Drained:
     for work in works:
         if work.error is None:
             drained.done += 1
-            drained.outcomes.append(work.outcome or "")
+            state, outcome = "done", work.outcome or ""
         elif _is_final(work, max_attempts):
             drained.failed += 1
-            drained.outcomes.append(f"failed: {getattr(work.error, 'code', 'internal')}")
+            state, outcome = "failed", f"{work.row.topic} failed: {getattr(work.error, 'code', 'internal')}"
         else:
             drained.later += 1
-            drained.outcomes.append(f"later: {type(work.error).__name__}")
+            state, outcome = "later", f"{work.row.topic} later: {type(work.error).__name__}"
+        drained.outcomes.append(outcome)
+        drained.lines.append(_line(work, state, outcome))
     return drained
+
+
+def _line(work: Work, state: str, outcome: str) -> dict[str, object]:
+    """An event as the log tells of it: what leads from the webhook to the ledger, whose `cause` is `inbox:<event_id>`."""
+    return {
+        "topic": work.row.topic,
+        "webhook_id": work.row.webhook_id,
+        "event_id": work.row.id,
+        "order_id": next(iter(order_ids(work.facts)), None),
+        "refund_id": next(iter(refund_ids(work.facts)), None),
+        "state": state,
+        "attempt": work.row.attempts,
+        "outcome": outcome,
+    }

@@ -32,6 +32,8 @@ class Drained(Protocol):
     def left(self) -> int: ...
     @property
     def outcomes(self) -> list[str]: ...
+    @property
+    def lines(self) -> list[dict[str, object]]: ...
 
 
 @dataclass
@@ -76,6 +78,8 @@ def work_off(
     while True:
         drained = take()
         worked.add(drained)
+        for line in drained.lines:  # after their commit: what a line says stands in the books
+            log.info("event_worked", **line)
         if not drained.left or not drained.done + drained.failed:
             return worked
         if clock() >= until:

@@ -22,6 +22,7 @@ class Batch:
     def __init__(self, done=0, failed=0, later=0, left=0, outcomes=()):
         self.done, self.failed, self.later, self.left = done, failed, later, left
         self.outcomes = list(outcomes)
+        self.lines = []
 
 
 @pytest.fixture

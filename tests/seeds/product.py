@@ -123,7 +123,7 @@ class Running:
         return Output(status, out.getvalue(), err.getvalue())
 
     def ask_worker(self, task: str, **arguments: str) -> None:
-        """Ask the worker for a task now, as an operator does from Flower."""
+        """Ask the worker for a task now, as the scheduler does."""
         with in_environment(self.environment, self.place):
             settings = load_settings(None)
             with parts(settings, self.place / "data", command="the tests") as found:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from models.errors import UnknownTopic, Unparseable
-from models.rules.facts import Fact
+from models.rules.facts import Fact, Refund
 from tasks.steps.parse.body import Node, read_object
 from tasks.steps.parse.graphql import parse_read
 from tasks.steps.parse.orders import parse_order
@@ -85,6 +85,11 @@ def order_ids(facts: Iterable[Fact]) -> tuple[int, ...]:
     return tuple(sorted({fact.order_id for fact in facts}))
 
 
+def refund_ids(facts: Iterable[Fact]) -> tuple[int, ...]:
+    """The refunds that the facts tell of, each once, least first."""
+    return tuple(sorted({fact.id for fact in facts if isinstance(fact, Refund)}))
+
+
 def peek(body: bytes) -> Peek:
     """The order's and the refund's id as far as they can be seen at a glance. Never raises."""
     try:
@@ -116,5 +121,6 @@ __all__ = [
     "parse",
     "parse_object",
     "peek",
+    "refund_ids",
     "unwrapped",
 ]
