@@ -31,13 +31,13 @@ from models.rules.cancelling import (
     verdict,
 )
 from models.rules.program import Program
-from tasks.steps import read
+from tasks.steps import read, sql
 from tasks.steps.activities import entry, say
 from tasks.steps.installations import is_connected
 from tasks.steps.load import ShopRow, World
 from tasks.steps.programs import programs_of
 from tasks.steps.removals import CANCELLED, ask_removal
-from tasks.steps.reversals import Reversed, held, last_return, reverse
+from tasks.steps.reversals import Reversed, held, last_returns, reverse
 from tasks.steps.shops import by_id
 from tasks.steps.timeline import redemption_target
 
@@ -54,7 +54,7 @@ STANDING = text(
     " exists (select from outbox w where w.shop_id = r.shop_id and w.state <> 'done'"
     "   and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)"
     "   and jsonb_exists(w.payload, 'sent')) as in_flight"
-    " from redemptions r where r.shop_id = :shop_id and r.id = :id"
+    " from redemptions r where r.shop_id = :shop_id and r.id = any(cast(:ids as bigint[])) order by r.id"
 )
 REVERSALS = text("select * from reversals where shop_id = :shop_id and redemption_id = :id order by id")
 STOP_MAKING = text(
@@ -94,23 +94,39 @@ def shown(connection: Connection, shop_id: int, redemption_id: int) -> dict[str,
 
 def standing(connection: Connection, shop_id: int, redemption_id: int) -> Standing:
     """How a redemption stands, as the rule wants to know it. Raises NotFound."""
-    row = connection.execute(STANDING, {"shop_id": shop_id, "id": redemption_id}).one_or_none()
-    if row is None:
+    found = standings(connection, shop_id, [redemption_id])
+    if redemption_id not in found:
         raise NotFound("redemption", redemption_id)
-    whole = row.points_left == 0
-    return Standing(
-        kind=row.kind,
-        left=row.points_left,
-        code_state=row.code_state,
-        used_on=row.used_on,
-        rule_gone=_is_rule_gone(connection, shop_id, row),
-        connected=is_connected(connection, shop_id),
-        asked=row.asked,
-        in_flight=row.in_flight or row.reactivation == "wanted",
-        came_back=row.times_back > 0,
-        refused=row.cancel_refused,
-        refunded_at=last_return(connection, shop_id, redemption_id) if whole else None,
-    )
+    return found[redemption_id]
+
+
+def verdicts(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[int, Verdict]:
+    """What cancelling each of these would do now, for a page of them."""
+    return {id: verdict(stands) for id, stands in standings(connection, shop_id, ids).items()}
+
+
+def standings(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[int, Standing]:
+    """How these redemptions stand, by id; in as many statements as for one."""
+    rows = sql.fetch(connection, STANDING, shop_id=shop_id, ids=list(ids))
+    connected = is_connected(connection, shop_id)
+    rewards = programs_of(connection, shop_id)[-1].rewards
+    returns = last_returns(connection, shop_id, [row.id for row in rows if row.points_left == 0])
+    return {
+        row.id: Standing(
+            kind=row.kind,
+            left=row.points_left,
+            code_state=row.code_state,
+            used_on=row.used_on,
+            rule_gone=row.kind != "custom" and row.reward_id not in rewards,
+            connected=connected,
+            asked=row.asked,
+            in_flight=row.in_flight or row.reactivation == "wanted",
+            came_back=row.times_back > 0,
+            refused=row.cancel_refused,
+            refunded_at=returns.get(row.id),
+        )
+        for row in rows
+    }
 
 
 def cancel(
@@ -208,10 +224,6 @@ def is_used(connection: Connection, shop: ShopRow, redemption_id: int, now: date
 
 
 # -- steps -------------------------------------------------------------------------------------------
-
-
-def _is_rule_gone(connection: Connection, shop_id: int, row: Row[Any]) -> bool:
-    return row.kind != "custom" and row.reward_id not in programs_of(connection, shop_id)[-1].rewards
 
 
 def _begun(

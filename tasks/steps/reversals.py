@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, text
 from models.errors import NotFound, Refused
 from models.rules.plan import reversal_key
 from models.rules.wallet import RETURN
+from tasks.steps import sql
 from tasks.steps.activities import entry, say
 from tasks.steps.endings import CODES, LOCK
 from tasks.steps.load import (
@@ -39,8 +40,9 @@ ADD = text(
 REDEMPTION_OF = text("select redemption_id from reversals where shop_id = :shop_id and id = :id")
 REVERSAL = text("select * from reversals where shop_id = :shop_id and id = :id for no key update")
 UNDO = text("update reversals set undone_at = :now where shop_id = :shop_id and id = :id")
-LAST_RETURN = text(
-    "select max(at) from timeline where shop_id = :shop_id and redemption_id = :id and kind = 3 and amount > 0"
+LAST_RETURNS = text(
+    "select redemption_id, max(at) as at from timeline where shop_id = :shop_id"
+    " and redemption_id = any(cast(:ids as bigint[])) and kind = 3 and amount > 0 group by 1"
 )
 ENDS = text(
     "select e.customer_id, min(l.expires_at) as expires_at from entries e"
@@ -192,11 +194,10 @@ def hold_wallets(world: World, now: datetime | None) -> None:
         world.now = max([datetime.now(UTC), *(at + TICK for at in booked)])
 
 
-def last_return(connection: Connection, shop_id: int, redemption_id: int) -> datetime | None:
-    """When something of a redemption came back last, None when nothing ever did."""
-    key = {"shop_id": shop_id, "id": redemption_id}
-    found: datetime | None = connection.execute(LAST_RETURN, key).scalar_one()
-    return found
+def last_returns(connection: Connection, shop_id: int, ids: Sequence[int]) -> dict[int, datetime]:
+    """When something of each of these redemptions came back last; none for one of which nothing ever did."""
+    rows = sql.fetch(connection, LAST_RETURNS, shop_id=shop_id, ids=list(ids)) if ids else ()
+    return {row.redemption_id: row.at for row in rows}
 
 
 def is_given_back_as_code(world: World, redemption_id: int) -> bool:
@@ -207,7 +208,7 @@ def is_given_back_as_code(world: World, redemption_id: int) -> bool:
 
 def _check(world: World, row: Row[Any], left: int, amount: int | None, code: str) -> None:
     if left == 0:
-        at = last_return(world.connection, world.shop.id, row.id)
+        at = last_returns(world.connection, world.shop.id, [row.id]).get(row.id)
         when = None if at is None else at.isoformat()
         raise Refused("already_refunded", f"all of this redemption was given back, at {when}", at=when)
     if row.reactivation == "wanted" or world.redemptions[row.id].sent_for is not None:
