@@ -27,16 +27,23 @@ class Output(NamedTuple):
 Unwind = Callable[..., Output]
 
 
-def unwind_in(
-    folder: Path,
+@pytest.fixture
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    """What commands find set: the tests' own servers. A module that needs more has an `environment` of its own."""
+    return {"database_url": database_url, "redis_url": redis_url}
+
+
+@pytest.fixture
+def unwind(
     environment: Mapping[str, str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Unwind:
-    """`unwind(*arguments, stdin="", **more_environment)`, run from this folder in this environment."""
+    """`unwind(*arguments, stdin="", **more_environment)`, run from an empty folder in this environment."""
     for name, value in environment.items():
         monkeypatch.setenv(name.upper(), value)
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, stdin: str = "", **more: str) -> Output:
         capsys.readouterr()

@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from tasks.steps.verify import verify
 from tests.conftest import RegisteredShop
 from tests.flows.conftest import door
-from tests.terminal import Output, Unwind, unwind_in
+from tests.terminal import Output, Unwind, unwind
 
-__all__ = ["door"]
+__all__ = ["door", "unwind"]
 
 Import = Callable[..., Output]
 KEY = Fernet.generate_key().decode()
@@ -36,15 +36,9 @@ COUNTS = ("entries", "timeline", "activity", "lots", "awards", "redemptions", "i
 
 
 @pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-) -> Unwind:
-    environment = {"database_url": database_url, "redis_url": redis_url, "token_encryption_keys": KEY}
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    """With a key for secrets."""
+    return {"database_url": database_url, "redis_url": redis_url, "token_encryption_keys": KEY}
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ from werkzeug.test import TestResponse
 from app.signature import signature_of
 from app.web import create_app
 from models.settings import Settings
+from tests.terminal import environment, unwind
 from tests.web.admin import Merchant, NewMerchant, Tokens, settings_for
+
+__all__ = ["environment", "unwind"]
 
 SECRET = "a client secret of the tests"
 RETIRING = "the one before it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,7 +13,7 @@ from tasks.steps import deliveries
 from tests.conftest import RegisteredShop
 from tests.flows.listening import KEY_OF_CHILDREN, Answer, Listener, Telling, listening
 from tests.rules.build import day, order, refund
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 from tests.web.test_ops import figures
 
 
@@ -25,20 +24,10 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-) -> Unwind:
-    environment = {
-        "database_url": database_url,
-        "redis_url": redis_url,
-        "token_encryption_keys": KEY_OF_CHILDREN.decode(),
-        "endpoints_allow_networks": "127.0.0.0/8",
-    }
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """With a key for secrets, and endpoints on this machine allowed."""
+    more = {"token_encryption_keys": KEY_OF_CHILDREN.decode(), "endpoints_allow_networks": "127.0.0.0/8"}
+    return {**environment, **more}
 
 
 def test_an_endpoint_is_added_tested_paused_enabled_and_removed(

@@ -17,24 +17,9 @@ from tasks.steps.settle import Told, settle
 from tasks.steps.shops import by_id
 from tests.conftest import RegisteredShop, register
 from tests.rules.build import day, line, order
-from tests.terminal import Output, Unwind, unwind_in
+from tests.terminal import Output, Unwind
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def environment(database_url: str, redis_url: str) -> dict[str, str]:
-    return {"database_url": database_url, "redis_url": redis_url}
-
-
-@pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    environment: dict[str, str],
-    tmp_path: Path,
-) -> Unwind:
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 def place(engine: Engine, shop: RegisteredShop, id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from tasks.steps import outbox
 from tests.conftest import RegisteredShop
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 
 
 @pytest.fixture
@@ -30,18 +29,6 @@ def rows(engine: Engine, shop: RegisteredShop) -> list[int]:
             {"id": ids[0]},
         )
     return ids
-
-
-@pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-) -> Unwind:
-    environment = {"database_url": database_url, "redis_url": redis_url}
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 def test_what_failed_is_listed_with_its_reason_and_tried_again(

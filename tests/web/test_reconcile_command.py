@@ -6,7 +6,6 @@ import base64
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,7 +17,7 @@ from tasks.steps import shops
 from tasks.steps.drain import drain
 from tasks.steps.installations import record_grant
 from tests.pretend import PretendShopify, pretend_shopify
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 
 KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
@@ -31,16 +30,8 @@ def shopify() -> Iterator[PretendShopify]:
 
 
 @pytest.fixture
-def unwind(
-    shopify: PretendShopify,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-) -> Unwind:
-    settings = shopify.settings(database_url=database_url, redis_url=redis_url, token_encryption_keys=KEY)
-    return unwind_in(tmp_path, settings, monkeypatch, capsys)
+def environment(shopify: PretendShopify, environment: dict[str, str]) -> dict[str, str]:
+    return shopify.settings(**environment, token_encryption_keys=KEY)
 
 
 @pytest.fixture

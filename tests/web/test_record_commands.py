@@ -5,28 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from tasks.steps import shops
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 from tests.web.api.conftest import Caller, Store
 
 TOLD = "20.00 of 100.00 EUR refunded on #{order} = 1/5; 1/5 of 100 = 20 points by place-order taken back; balance 100 -> 80"
-
-
-@pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-) -> Unwind:
-    """Run a command beside the tests' own servers."""
-    return unwind_in(tmp_path, {"database_url": database_url, "redis_url": redis_url}, monkeypatch, capsys)
 
 
 @pytest.fixture

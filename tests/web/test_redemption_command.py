@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Engine
 
 from tasks.steps import wallets
 from tests.conftest import RegisteredShop, register
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 
 CUSTOMER = 6940095564
-
-
-@pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-) -> Unwind:
-    environment = {"database_url": database_url, "redis_url": redis_url}
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -10,21 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tasks.steps import shops, tokens
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 from tests.web.api.conftest import Caller, Store
-
-
-@pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-) -> Unwind:
-    """Run a command beside the tests' own servers."""
-    environment = {"database_url": database_url, "redis_url": redis_url}
-    return unwind_in(tmp_path, environment, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tasks.steps.identifiers import Hashers
 from tasks.steps.vault import Vault
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.steps.token_server import key
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 
 NOW = datetime.now(UTC)
 KEYS = f"{key('b')},{key('a')}"
@@ -31,22 +31,9 @@ def shopify() -> Iterator[PretendShopify]:
 
 
 @pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    database_url: str,
-    redis_url: str,
-    shopify: PretendShopify,
-) -> Unwind:
-    """Run a command beside the tests' own servers and the pretend Shopify."""
-    given = {
-        "database_url": database_url,
-        "redis_url": redis_url,
-        "token_encryption_keys": key("a"),
-        **shopify.settings(),
-    }
-    return unwind_in(tmp_path, given, monkeypatch, capsys)
+def environment(shopify: PretendShopify, environment: dict[str, str]) -> dict[str, str]:
+    """Beside the pretend Shopify."""
+    return {**environment, "token_encryption_keys": key("a"), **shopify.settings()}
 
 
 def token_file(folder: Path, token: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from models.settings import Settings
-from tests.terminal import Unwind, unwind_in
+from tests.terminal import Unwind
 from tests.web.points.conftest import ADA, BELA, CHIDI
 
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -99,14 +98,8 @@ def test_a_setting_that_cannot_be_is_refused_by_name(store, wrong: dict[str, obj
 
 
 @pytest.fixture
-def unwind(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    settings: Settings,
-) -> Unwind:
-    given = {"database_url": str(settings.database_url), "redis_url": str(settings.redis_url)}
-    return unwind_in(tmp_path, given, monkeypatch, capsys)
+def environment(settings: Settings) -> dict[str, str]:
+    return {"database_url": str(settings.database_url), "redis_url": str(settings.redis_url)}
 
 
 def test_points_are_reversed_at_the_terminal(store, unwind: Unwind) -> None:
