@@ -77,7 +77,7 @@ def ask(
     """The answer of the call `name`, or its refusal. Raises what is nobody's fault (Later), as every call does."""
     operation = BY_NAME[name]
     try:
-        asked = asked_of(operation, door, caller, ids, query, body, preview=preview, media=media)
+        asked = asked_of(operation, door, caller, ids, query, body, preview=preview, media=media, key=key)
         answer = completed(operation, asked, answer_to(operation, asked, key if operation.writes else None))
     except UnwindError as error:
         return refused(error)
@@ -108,6 +108,7 @@ def asked_of(
     *,
     preview: bool,
     media: str,
+    key: str | None,
 ) -> Asked:
     """What a request with this body and this query would have asked. Raises InvalidRequest."""
     document = {} if body is None else body
@@ -123,6 +124,7 @@ def asked_of(
         query=query_of(operation, query),
         preview=preview,
         media=media,
+        key=key,
     )
 
 

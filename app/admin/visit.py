@@ -16,10 +16,12 @@ from urllib.parse import urlencode
 
 from flask import Response, render_template, request, url_for
 from sqlalchemy import Connection
+from werkzeug.exceptions import BadRequest
 
 from app.admin import asking
 from app.admin.asking import Said
 from app.api.calls import Door as ApiDoor
+from app.api.paging import read_cursor
 from models.errors import NotFound
 from tasks.steps import programs
 from tasks.steps.tokens import Caller
@@ -140,6 +142,14 @@ class Visit:
         return f"{request.path}?{urlencode(kept)}" if kept else request.path
 
     @property
+    def cursor(self) -> int | None:
+        """Where this page of a list goes on. Raises BadRequest for what no page gave out."""
+        try:
+            return None if "cursor" not in self.query else read_cursor(self.query["cursor"])
+        except ValueError:
+            raise BadRequest from None
+
+    @property
     def done(self) -> str:
         return self.query.get(DONE, "")
 
@@ -159,3 +169,12 @@ def decimal_or_none(text: str | None) -> Decimal | None:
     with suppress(ArithmeticError):
         return Decimal((text or "").strip().replace(",", "."))
     return None
+
+
+def amount_typed(text: str) -> int | Decimal | str:
+    """An amount of points as somebody typed it, for a call that says what is wrong with it: `1,5` is 1.5, `5.0` is 5."""
+    typed = text.strip()
+    found = decimal_or_none(typed)
+    if found is None or not found.is_finite() or not -30 < found.adjusted() < 30:
+        return typed
+    return int(found) if found == found.to_integral_value() else found

@@ -56,7 +56,7 @@ def view_of(operation: Operation, door: Door) -> Callable[..., Response]:
             )  # before its body, which may come slowly
             asked = asked_of(operation, door, caller, arguments)
             hold(places, operation, asked, door.shares)
-            answer = answer_to(operation, asked, key_of(request))
+            answer = answer_to(operation, asked, asked.key)
             response = response_of(completed(operation, asked, answer))
             if answer.file is not None:
                 until_sent(response, places.pop_all())
@@ -115,6 +115,7 @@ def asked_of(operation: Operation, door: Door, caller: Caller, arguments: dict[s
         query=query,
         preview=preview,
         media=media_of(request, operation),
+        key=key_of(request),
     )
 
 

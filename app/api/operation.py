@@ -40,6 +40,7 @@ class Asked:
     query: Any
     preview: bool  # nothing may be changed, here or outside
     media: str  # of the answer: JSON, TEXT or CSV
+    key: str | None = None  # under it a repetition is none: another act has another key
 
     @property
     def shop_id(self) -> int:

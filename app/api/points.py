@@ -9,14 +9,12 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import structlog
-from flask import request
 from pydantic import Field
 
 from app.api.errors import ApiError
 from app.api.fields import REASON, REASON_MAX_CHARACTERS, FutureIn, Given, Id, LineIn, PointsIn, Sent, Time
 from app.api.openapi import ErrorBody
 from app.api.operation import Asked, Call, Operation, Refusal, no_such
-from app.api.reading import key_of
 from models.errors import Refused
 from models.rules import reversing
 from models.rules.program import Program
@@ -265,7 +263,7 @@ def reverse(call: Call) -> Mapping[str, Any]:
             redemption_id=redemption_id,
             customer_id=call.prepared,
             amount=body.pointsToBeReversed,
-            is_another=key_of(request) is not None,
+            is_another=call.asked.key is not None,
             by=call.by,
             reason=body.reason,
         )
