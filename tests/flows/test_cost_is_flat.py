@@ -21,7 +21,7 @@ from tests.books import Books, open_books
 from tests.flows.stories import CUSTOMER, TWO, Story, came, spent
 from tests.rules.build import LATER, ORDER, day, order, refund, returned
 
-FEW, MANY = 10, 10_000
+FEW, MANY = 10, 4_000
 AHEAD = LATER + timedelta(days=900)  # lots that outlive every story
 
 
@@ -101,7 +101,7 @@ def refunded(engine: Engine, entries: int, *, live: bool, expires_at: datetime |
     [(False, None), (True, None), (True, AHEAD)],
     ids=["lots that came and went", "live lots without an end", "live lots that expire"],
 )
-def test_a_refund_costs_the_same_after_ten_entries_and_after_ten_thousand(
+def test_a_refund_costs_the_same_after_ten_entries_and_after_thousands(
     engine: Engine, live: bool, expires_at: datetime | None
 ) -> None:
     """R0: work in time order is incremental."""
@@ -112,7 +112,7 @@ def test_a_refund_costs_the_same_after_ten_entries_and_after_ten_thousand(
     assert all(cost.statements < 40 and cost.rows < 60 for cost in many)
 
 
-def test_time_that_passes_over_ten_thousand_lots_costs_the_same(engine: Engine) -> None:
+def test_time_that_passes_over_thousands_of_lots_costs_the_same(engine: Engine) -> None:
     """R0: a wallet looked at because time has passed, with nothing due."""
     costs = []
     for entries in (FEW, MANY):

@@ -39,7 +39,7 @@ def command(data: Path, *options: str) -> list[str]:
 
 
 def test_a_demo_ends_well_only_because_every_check_held(tmp_path: Path) -> None:
-    options = ("--once", "--json", "--orders", "30", "--refunds", "40", "--seed", "3")
+    options = ("--once", "--json", "--orders", "20", "--refunds", "24", "--seed", "3")
     done = subprocess.run(
         command(tmp_path / "data", *options),
         cwd=tmp_path,
@@ -54,7 +54,7 @@ def test_a_demo_ends_well_only_because_every_check_held(tmp_path: Path) -> None:
     assert [check for check in document["checks"] if not check["held"]] == []
     assert document["held"]
     assert done.returncode == 0
-    assert len(document["refunds"]) == 40 + LOST
+    assert len(document["refunds"]) == 24 + LOST
     assert any(refund["reversed"] > 0 for refund in document["refunds"])
     assert any(refund["returned"] > 0 for refund in document["refunds"])
     details = {check["name"]: check["detail"] for check in document["checks"]}
