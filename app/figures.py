@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy import Connection, text
@@ -76,14 +76,20 @@ select k.kind, count(r.id), coalesce(extract(epoch from now() - min(r.requested_
 
 
 def of_database(connection: Connection) -> Iterator[Metric]:
-    """All that the database knows."""
+    """What the database knows and answers at once, however large it is: each has an index of its own."""
     yield from inbox_metrics(connection)
     yield from outbox_metrics(connection)
     yield from endpoint_metrics(connection)
-    yield from book_metrics(connection)
-    yield from reconcile_metrics(connection)
+    yield from flagged_metrics(connection)
+    yield from behind_metrics(connection)
     yield from connection_metrics(connection)
     yield from privacy_metrics(connection)
+
+
+def of_whole_tables(connection: Connection) -> Iterator[Metric]:
+    """Sums over all that ever happened: they take the longer the more there is."""
+    yield from book_metrics(connection)
+    yield from reconcile_metrics(connection)
 
 
 def gauge(name: str, help: str, value: float) -> Metric:
@@ -92,6 +98,13 @@ def gauge(name: str, help: str, value: float) -> Metric:
 
 def up(what: str, yes: bool) -> Metric:
     return gauge(f"unwind_{what}_up", f"Whether the {what} answered", float(yes))
+
+
+def queue_metrics(depths: Mapping[str, object]) -> Metric:
+    waiting = GaugeMetricFamily("unwind_queue_depth", "Messages waiting in the broker", labels=["queue"])
+    for name, depth in depths.items():
+        waiting.add_metric([name], float(str(depth)))
+    return waiting
 
 
 def shopify_metrics(calls: Sequence[tuple[str, str, int]]) -> Iterator[Metric]:
@@ -146,7 +159,7 @@ def connection_metrics(connection: Connection) -> Iterator[Metric]:
 
 
 def reconcile_metrics(connection: Connection) -> Iterator[Metric]:
-    """Comparisons with Shopify: how many, what they found, and how far behind the shop is that is furthest behind."""
+    """Comparisons with Shopify: how many, and what they found."""
     runs = GaugeMetricFamily(
         "unwind_reconcile_runs", "Comparisons with Shopify, by kind and state", labels=["kind", "state"]
     )
@@ -160,6 +173,9 @@ def reconcile_metrics(connection: Connection) -> Iterator[Metric]:
     for name, count in sums.items():
         found.add_metric([name], count)
     yield from (runs, found)
+
+
+def behind_metrics(connection: Connection) -> Iterator[Metric]:
     behind = connection.execute(BEHIND).scalar_one()
     yield gauge(
         "unwind_reconcile_behind_seconds",
@@ -215,6 +231,22 @@ def endpoint_metrics(connection: Connection) -> Iterator[Metric]:
     yield paused
 
 
+def sweep_metrics(counts: Sequence[tuple[str, str, int]], last: int | None, now: float) -> Iterator[Metric]:
+    """Of all processes. A sweep runs every two seconds while the scheduler and a worker are well."""
+    runs = CounterMetricFamily(
+        "unwind_sweeps", "Sweeps, by what held them back (done: nothing did)", labels=["result"]
+    )
+    for _, result, count in (each for each in counts if each[0] == "runs"):
+        runs.add_metric([result], count)
+    found = sum(count for what, _, count in counts if what == "events")
+    yield runs
+    yield CounterMetricFamily(
+        "unwind_sweep_findings", "Events that nobody worked on and a sweep rang for", value=found
+    )
+    if last is not None:
+        yield gauge("unwind_sweep_last_seconds", "Since the last sweep", max(0.0, now - last))
+
+
 def delivery_tries(tries: Sequence[tuple[str, str, int]]) -> Metric:
     """Tries of all processes, by what came of them."""
     made = CounterMetricFamily(
@@ -230,6 +262,15 @@ def book_metrics(connection: Connection) -> Iterator[Metric]:
     for outcome, count in connection.execute(REFUNDS):
         refunds.add_metric([outcome], count)
     yield refunds
+    reversed_, forgiven, returned, expired = connection.execute(POINTS).one()
+    yield gauge("unwind_points_reversed", "Earned value taken back, in the smallest unit", float(reversed_))
+    yield gauge("unwind_points_forgiven", "Taken back, but not there to take: forgiven", float(forgiven))
+    yield gauge("unwind_points_returned", "Redeemed value given back, in the smallest unit", float(returned))
+    yield gauge("unwind_points_expired", "Of what was given back: expired by then", float(expired))
+
+
+def flagged_metrics(connection: Connection) -> Iterator[Metric]:
+    """Orders that wait for a decision or say something odd."""
     flagged = GaugeMetricFamily("unwind_orders_flagged", "Orders a person should look at", labels=["flag"])
     oldest = GaugeMetricFamily(
         "unwind_orders_flagged_oldest_seconds", "Age of the oldest such", labels=["flag"]
@@ -238,8 +279,3 @@ def book_metrics(connection: Connection) -> Iterator[Metric]:
         flagged.add_metric([flag], count)
         oldest.add_metric([flag], float(age))
     yield from (flagged, oldest)
-    reversed_, forgiven, returned, expired = connection.execute(POINTS).one()
-    yield gauge("unwind_points_reversed", "Earned value taken back, in the smallest unit", float(reversed_))
-    yield gauge("unwind_points_forgiven", "Taken back, but not there to take: forgiven", float(forgiven))
-    yield gauge("unwind_points_returned", "Redeemed value given back, in the smallest unit", float(returned))
-    yield gauge("unwind_points_expired", "Of what was given back: expired by then", float(expired))

@@ -1,7 +1,8 @@
 """For operators: is the process up, is it ready, and the figures.
 
-What happened at this door is counted in this process (there is one receiver); what stands in the books is asked of
-the database when somebody looks, at most every `FRESH_SECONDS`, so it is right whoever did the work.
+What happened at this door is counted in this process: of several receivers each tells its own, and they are added up
+(docs/runbook.md). What stands in the books is asked of the database when somebody looks, and what all processes
+counted of the broker, so it is the same whichever receiver is asked, and right whoever did the work.
 """
 
 from __future__ import annotations
@@ -11,20 +12,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flask import Blueprint, Response, jsonify
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from flask import Blueprint, Response, jsonify, request
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from redis import Redis
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from app.figures import delivery_tries, gauge, of_database, shopify_metrics, up
+from app.figures import (
+    delivery_tries,
+    of_database,
+    of_whole_tables,
+    queue_metrics,
+    shopify_metrics,
+    sweep_metrics,
+    up,
+)
 from models.session import standing
-from tasks.gateway.counts import DELIVERIES, Counts
-from tasks.steps.sweep import QUEUE
+from tasks.gateway.counts import DELIVERIES, SWEEPS, Counts
+from worker.celery_settings import QUEUES, TRANSPORT
 
 READY = frozenset({"ok", "ahead"})
 FRESH_SECONDS = 10.0  # scrapes in between are answered from memory
+PREFIX = TRANSPORT["global_keyprefix"]
+REST = 100  # times as long as asking took: sums over whole tables never cost more than a hundredth of a database's core
 
 
 def webhook_counter(registry: CollectorRegistry) -> Counter:
@@ -36,6 +47,7 @@ def webhook_counter(registry: CollectorRegistry) -> Counter:
 def make_blueprint(engine: Engine, broker: Redis, registry: CollectorRegistry) -> Blueprint:
     ops = Blueprint("ops", __name__)
     registry.register(Books(engine, broker))
+    ProcessCollector(registry=registry)
     checks = {"database": lambda: schema(engine), "broker": lambda: answers(broker)}
 
     @ops.get("/healthz")
@@ -52,7 +64,8 @@ def make_blueprint(engine: Engine, broker: Redis, registry: CollectorRegistry) -
 
     @ops.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
 
     return ops
 
@@ -86,6 +99,8 @@ class Books:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _known: list[Metric] = field(default_factory=list)
     _until: float = float("-inf")
+    _sums: list[Metric] = field(default_factory=list)
+    _sums_until: float = float("-inf")
 
     def describe(self) -> list[Metric]:
         """Nothing is asked of the database when the collector is registered."""
@@ -96,25 +111,39 @@ class Books:
             if self.clock() >= self._until:
                 self._known = [*self._of_database(), *self._of_broker()]
                 self._until = self.clock() + FRESH_SECONDS
-            return self._known
+            return [*self._known, *self._sums]
 
     def _of_database(self) -> list[Metric]:
         try:
             with self.engine.connect() as connection:
-                return [up("database", True), *of_database(connection)]
+                found = [up("database", True), *of_database(connection)]
+                self._sum_up(connection)
+                return found
         except Exception:  # its absence is itself a figure
+            self._sums = []
             return [up("database", False)]
+
+    def _sum_up(self, connection: Connection) -> None:
+        """Sums over whole tables: the longer they take, the more seldom they are asked for."""
+        began = self.clock()
+        if began < self._sums_until:
+            return
+        self._sums = list(of_whole_tables(connection))
+        self._sums_until = self.clock() + max(FRESH_SECONDS, REST * (self.clock() - began))
 
     def _of_broker(self) -> list[Metric]:
         try:
-            depth = self.broker.llen(QUEUE)
+            depths = {name: self.broker.llen(f"{PREFIX}{name}") for name in QUEUES}
             calls = list(Counts(self.broker).read())
             tries = list(Counts(self.broker, DELIVERIES).read())
+            sweeps = Counts(self.broker, SWEEPS)
+            swept = list(sweep_metrics(list(sweeps.read()), sweeps.stamped(), time.time()))
         except Exception:  # as above
             return [up("broker", False)]
         return [
             up("broker", True),
-            gauge("unwind_queue_depth", "Messages waiting in the broker", float(depth)),
+            queue_metrics(depths),
             *shopify_metrics(calls),
             delivery_tries(tries),
+            *swept,
         ]

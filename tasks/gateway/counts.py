@@ -1,10 +1,11 @@
-"""How many calls were made outside, by operation and result: kept in Redis, for processes come and go.
+"""How often something was done, by what and result: kept in Redis, for processes come and go.
 
 Figures for operators, not books: a count lost with Redis is lost.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from redis import Redis, RedisError
 
 KEY = "unwind:shopify:calls"
 DELIVERIES = "unwind:deliveries"  # to merchants' endpoints
+SWEEPS = "unwind:sweeps"  # for what was forgotten
 THROTTLED = "throttled"  # the result that Shopify's refusals for cost are counted under
 
 
@@ -20,11 +22,24 @@ class Counts:
     redis: Redis
     key: str = KEY
 
-    def count(self, operation: str, result: str) -> None:
+    def count(self, operation: str, result: str, times: int = 1) -> None:
         try:
-            self.redis.hincrby(self.key, f"{operation}|{result}", 1)
+            self.redis.hincrby(self.key, f"{operation}|{result}", times)
         except RedisError:
             return
+
+    def stamp(self) -> None:
+        """Note that it was done just now."""
+        try:
+            self.redis.set(f"{self.key}:at", int(time.time()))
+        except RedisError:
+            return
+
+    def stamped(self) -> int | None:
+        """When it was last done, in seconds since 1970; None: never. Raises RedisError."""
+        at = self.redis.get(f"{self.key}:at")
+        assert at is None or isinstance(at, bytes), "the client gives bytes"
+        return None if at is None else int(at)
 
     def read(self) -> Iterator[tuple[str, str, int]]:
         """(operation, result, calls). Raises RedisError."""

@@ -105,7 +105,7 @@ def test_what_waits_and_what_is_parked_is_read_from_the_database(app_with, fresh
     assert found['unwind_inbox_failed{topic="other"}'] == 1
     assert 90 <= found["unwind_inbox_oldest_seconds"] < 150
     assert found["unwind_database_up"] == found["unwind_broker_up"] == 1
-    assert found["unwind_points_reversed"] == found["unwind_queue_depth"] == 0
+    assert found["unwind_points_reversed"] == found['unwind_queue_depth{queue="events"}'] == 0
 
 
 def test_figures_are_given_without_a_database_and_a_broker(app_with, nowhere):
