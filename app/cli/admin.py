@@ -21,9 +21,14 @@ def admin() -> None:
 
 @admin.command()
 @click.argument("domain")
+@click.option(
+    "--address",
+    metavar="URL",
+    help="Where browsers reach this server.  [default: SHOPIFY_APP_URL, or HOST and PORT]",
+)
 @data_option
 @json_option
-def link(domain: str, data: Path, as_json: bool) -> None:
+def link(domain: str, address: str | None, data: Path, as_json: bool) -> None:
     """Print an address that logs a browser in to DOMAIN's pages: once, within 15 minutes, for 12 hours.
 
     Whoever opens it may see and do everything in that store.
@@ -31,9 +36,9 @@ def link(domain: str, data: Path, as_json: bool) -> None:
     domain = shops.normal_domain(domain)
     with session(data, command="unwind admin link", existing=True) as here, here.engine.begin() as connection:
         secret = admin_logins.make_link(connection, domain, datetime.now(UTC))
-        address = f"{base(here.settings)}{PATH}?token={secret}"
-    shown = {"domain": domain, "address": address, "minutes": admin_logins.LINK_SECONDS // 60}
-    emit(shown, as_json=as_json, text=address)
+    found = f"{(address or base(here.settings)).rstrip('/')}{PATH}?token={secret}"
+    shown = {"domain": domain, "address": found, "minutes": admin_logins.LINK_SECONDS // 60}
+    emit(shown, as_json=as_json, text=found)
 
 
 def base(settings: Settings) -> str:

@@ -63,8 +63,11 @@ class Show(ABC):
     def outcome(self, outcome: Outcome) -> None: ...
 
     def stays_up(self, story: Story) -> None:
+        again = f"unwind admin link {story.domain} --data {story.logs} --address {story.url}"
         for line in (
             "",
+            f"admin page:    {story.login()}",
+            f"               (it logs in once; again: {again})",
             f"pretend store: {story.store_url}/",
             f"receiver:      {story.url}/webhooks",
             f"JSON API:      {story.url}/api/v1   Authorization: Bearer {story.token}",

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from sqlalchemy import Engine, text
 
+from app.admin.login import PATH as LOGIN
 from app.cli.up import healthy
 from app.sandbox.codes import CodeRefused
 from app.sandbox.payloads import Json
@@ -29,7 +30,7 @@ from models.errors import Refused
 from models.rules.money import from_minor
 from models.settings import Settings
 from tasks.runtime import USUAL_BROKER, Runtime, make_broker_client
-from tasks.steps import shops, tokens
+from tasks.steps import admin_logins, shops, tokens
 from tasks.steps.reconcile import Run, Running, reconcile
 
 START_SECONDS = 60.0
@@ -107,6 +108,12 @@ class Story:
     @property
     def url(self) -> str:
         return f"http://{self.settings.host}:{self.settings.port}"
+
+    def login(self) -> str:
+        """An address that logs a browser in to the store's pages, once, within a quarter of an hour."""
+        with self.engine.begin() as connection:
+            link = admin_logins.make_link(connection, self.domain, datetime.now(UTC))
+        return f"{self.url}{LOGIN}?token={link}"
 
     @property
     def domain(self) -> str:
