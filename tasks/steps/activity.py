@@ -13,6 +13,7 @@ from models.rules.money import from_minor
 from models.rules.program import Program
 from models.tables.loyalty import Activity
 from tasks.steps import sql
+from tasks.steps.paging import Page
 from tasks.steps.programs import programs_of
 from tasks.steps.read import points
 from tasks.steps.words import in_words
@@ -40,14 +41,6 @@ class Wanted:
     order_id: int | None = None
     kind: str | None = None
     since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some rows, newest first. `cursor` asks for the ones before them; None: there are none."""
-
-    rows: Sequence[dict[str, Any]]
-    cursor: int | None
 
 
 def _wanted(query: Select[Any], shop_id: int, wanted: Wanted) -> Select[Any]:

@@ -28,7 +28,7 @@ from standardwebhooks import Webhook
 from models.errors import NotFound, Refused, UnwindError
 from tasks.gateway.outgoing import Outcome
 from tasks.steps import endpoints, messages, sql
-from tasks.steps.activity import Page
+from tasks.steps.paging import Page
 from tasks.steps.vault import Vault
 
 log = structlog.get_logger()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from models.errors import BodyErased, NotFound, Refused
 from models.tables.inbox import InboxEvent
+from tasks.steps.paging import Page
 
 SHOWN = (
     InboxEvent.id,
@@ -25,14 +24,6 @@ SHOWN = (
     InboxEvent.error,
     InboxEvent.received_at,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some events, newest first. `cursor` asks for the ones before them; None: there are none."""
-
-    rows: Sequence[dict[str, Any]]
-    cursor: int | None
 
 
 def listing(

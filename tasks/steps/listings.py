@@ -6,6 +6,7 @@ Rows that come while pages are turned never shift a page. Amounts and ids are sh
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,9 +18,9 @@ from models.rules.cancelling import GIVEN_OUT
 from models.rules.money import from_minor
 from models.rules.program import Program
 from tasks.steps import identifiers, sql
-from tasks.steps.activity import Page
 from tasks.steps.cancelling import verdicts
 from tasks.steps.identifiers import Hasher
+from tasks.steps.paging import Page
 from tasks.steps.programs import programs_of
 from tasks.steps.read import points
 from tasks.steps.survivors import survivor
@@ -32,7 +33,7 @@ ID = re.compile(r"(?:gid://shopify/[A-Za-z]+/)?([1-9][0-9]{0,18})")
 ORDER_STATUSES = ("open", "partially_refunded", "fully_refunded", "voided", "cancelled")
 REWARD_STATUSES = ("unused", "used", "untracked", "refunded")
 QUIET_FLAGS = ("NO_CUSTOMER", "TEST_ORDER_IGNORED", "PLACED_BEFORE_INSTALL")  # nothing for a person to do
-NEEDS_A_LOOK = """not flags <@ '["NO_CUSTOMER", "TEST_ORDER_IGNORED", "PLACED_BEFORE_INSTALL"]'::jsonb"""
+NEEDS_A_LOOK = f"not flags <@ '{json.dumps(QUIET_FLAGS)}'::jsonb"  # word by word as in ix_orders_attention
 
 # -- orders ------------------------------------------------------------------------------------------
 

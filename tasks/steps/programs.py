@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from models.errors import InvalidSetting
+from models.errors import InvalidSetting, Refused
 from models.rules.program import Program, complete, program_from
 from tasks.steps.codec import dumps
+from tasks.steps.paging import Page
 
 VERSIONS = text(
     "select p.version, p.from_at, p.settings, s.earning_from,"
@@ -29,6 +31,11 @@ ADD = text(
 BOOKED = text(
     "select exists (select from wallets where shop_id = :shop_id)"
     " or exists (select from redemptions where shop_id = :shop_id)"
+)
+# One more than a page, so that the oldest of it has a version to be compared with.
+HISTORY = text(
+    "select version, from_at, created_at, settings from programs where shop_id = :shop_id"
+    " and (cast(:before as int) is null or version < :before) order by version desc limit :limit"
 )
 LOCK_SHOP = text("select id from shops where id = :shop_id for update")
 
@@ -62,17 +69,25 @@ def current(connection: Connection, shop_id: int) -> tuple[int, dict[str, Any]]:
 
 
 def put(
-    connection: Connection, shop_id: int, settings: Mapping[str, Any], *, now: datetime | None = None
+    connection: Connection,
+    shop_id: int,
+    settings: Mapping[str, Any],
+    *,
+    after: int | None = None,
+    now: datetime | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Make a new version, in force from now on (the first: from ever). Raises InvalidSetting.
+    """Make a new version, in force from now on (the first: from ever). Raises InvalidSetting, Refused.
 
-    The same settings again make no new version.
+    The same settings again make no new version. after: the version that whoever asks has seen; refused (program_changed)
+    when another one is in force meanwhile.
     """
     full = complete(settings)
     connection.execute(LOCK_SHOP, {"shop_id": shop_id})
     row = connection.execute(LATEST, {"shop_id": shop_id}).one_or_none()
     if row is not None and row.settings == full:
         return row.version, full
+    if row is not None and after not in (None, row.version):
+        raise Refused("program_changed", f"version {row.version} was made meanwhile", version=row.version)
     if row is not None and row.settings["unit"]["scale"] != full["unit"]["scale"]:
         _check_nothing_is_booked(connection, shop_id)
     version = 1 if row is None else row.version + 1
@@ -84,6 +99,50 @@ def put(
     }
     connection.execute(ADD, values)
     return version, full
+
+
+def history(connection: Connection, shop_id: int, *, cursor: int | None = None, limit: int = 20) -> Page:
+    """The program's versions, the newest first, each with what it changed of the one before; the cursor is a version."""
+    key = {"shop_id": shop_id, "before": cursor, "limit": limit + 1}
+    found = connection.execute(HISTORY, key).all()
+    rows = [
+        {
+            "version": row.version,
+            "from_at": None if row.from_at is None else row.from_at.isoformat(),
+            "created_at": row.created_at.isoformat(),
+            "changes": [] if before is None else diff(before.settings, row.settings),
+        }
+        for row, before in zip_longest(found[:limit], found[1 : limit + 1])
+    ]
+    return Page(rows=rows, cursor=found[limit - 1].version if len(found) > limit else None)
+
+
+def diff(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
+    """What differs between two settings, as paths like `earning[place-order].per_currency_unit`; in things that have an
+    id, by that. What is new has no `before`, what is gone no `after`."""
+    parts = _parts(before), _parts(after)
+    if parts[0] is None or parts[1] is None:
+        return [] if before == after else [{"path": path, "before": before, "after": after}]
+    return [
+        change
+        for name in dict.fromkeys([*parts[0], *parts[1]])
+        for change in diff(
+            parts[0].get(name), parts[1].get(name), _path(path, name, of_list=isinstance(after, list))
+        )
+    ]
+
+
+def _parts(value: Any) -> Mapping[str, Any] | None:
+    """The named parts of a setting; None for one that has none and is compared whole."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list) and all(isinstance(each, Mapping) and "id" in each for each in value):
+        return {str(each["id"]): each for each in value}
+    return None
+
+
+def _path(path: str, name: str, *, of_list: bool) -> str:
+    return f"{path}[{name}]" if of_list else f"{path}.{name}".lstrip(".")
 
 
 def _check_nothing_is_booked(connection: Connection, shop_id: int) -> None:

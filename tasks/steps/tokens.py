@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from models.errors import NotFound
 from models.tables.shops import ApiToken, Shop
@@ -44,6 +45,23 @@ def create(connection: Connection, domain: str, *, name: str = "") -> NewToken:
     text = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     row = insert(ApiToken).values(shop_id=shop_id, name=name, digest=digest(text)).returning(ApiToken.id)
     return NewToken(id=connection.execute(row).scalar_one(), name=name, domain=domain, text=text)
+
+
+def listing(connection: Connection, shop_id: int) -> list[dict[str, Any]]:
+    """A shop's tokens, the oldest first, without anything that opens something."""
+    rows = connection.execute(
+        select(ApiToken.id, ApiToken.name, ApiToken.created_at)
+        .where(ApiToken.shop_id == shop_id)
+        .order_by(ApiToken.id)
+    )
+    return [{"id": str(row.id), "name": row.name, "created_at": row.created_at.isoformat()} for row in rows]
+
+
+def revoke(connection: Connection, shop_id: int, id: int) -> None:
+    """Nobody gets in with this token any more; what it did stays in the record under its number. Raises NotFound."""
+    mine = (ApiToken.shop_id == shop_id, ApiToken.id == id)
+    if connection.execute(delete(ApiToken).where(*mine)).rowcount != 1:
+        raise NotFound("token", id)
 
 
 def digest(text: str) -> bytes:
