@@ -30,7 +30,10 @@ DEAD_PEER_MILLISECONDS = 5000  # unacknowledged bytes for so long: the connectio
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook as it came. Text is without NUL and odd bytes (`app.receiver` cleans it); `webhook_id` may be missing."""
+    """A webhook as it came. Text is without NUL and odd bytes (`app.receiver` cleans it); `webhook_id` may be missing.
+
+    trace: where in a trace it was taken, to be handed on; "" when nobody traces
+    """
 
     shop_domain: str
     topic: str
@@ -39,6 +42,7 @@ class Delivery:
     triggered_at: str | None
     api_version: str | None
     body: bytes
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,7 @@ def line_of(delivery: Delivery, stored: Stored) -> dict[str, object]:
 
 
 def ring_for(delivery: Delivery, stored: Stored) -> Ring:
-    return Ring(delivery.shop_domain, delivery.topic, stored.id, delivery.body)
+    return Ring(delivery.shop_domain, delivery.topic, stored.id, delivery.body, delivery.trace)
 
 
 def make_inbox_engine(url: str) -> Engine:

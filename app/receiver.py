@@ -18,7 +18,9 @@ from werkzeug.wsgi import get_content_length
 
 from app.inbox import Delivery, Writer
 from app.signature import is_signed
+from models import telemetry
 from models.errors import DatabaseBusy
+from models.telemetry import span
 from tasks.steps.parse import READ_TOPIC
 from worker.topics import label_of
 
@@ -28,6 +30,7 @@ PATH = "/webhooks"
 HEADER_FAMILIES = ("HTTP_X_SHOPIFY_", "HTTP_SHOPIFY_")
 LONGEST_TEXT = 255  # characters of a header that are kept
 LONGEST_ID = 128  # a webhook id is a UUID; what is longer is none, and cut ones could be taken for each other
+TRACE = "unwind.trace"  # in the WSGI environment: the span that surrounds the request
 READ_ID = "read:"  # how the ids of what we read ourselves begin (tasks/steps/reads.py)
 RETRY_AFTER_SECONDS = 10
 # What Shopify signs with the same secret, and every merchant gets to see: a session token, a link's query. No JSON.
@@ -84,6 +87,25 @@ def make_receiver(
     return receiver
 
 
+def traced(receiver: WSGIApplication) -> WSGIApplication:
+    """The receiver inside a span; only put around it when somebody traces."""
+
+    def inside(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with span(f"webhook {label_of(header(environ, 'TOPIC') or '')}", kind="server") as note:
+            environ[TRACE] = telemetry.here()
+
+            def start(line: str, headers: list[tuple[str, str]]) -> object:
+                note(status=int(line[:3]))
+                if line == STORED.line:  # nothing is told of what was not signed
+                    note(shop=clean(header(environ, "SHOP_DOMAIN")).lower())
+                    note(webhook_id=webhook_id_of(header(environ, "WEBHOOK_ID")))
+                return start_response(line, headers)
+
+            return receiver(environ, start)  # type: ignore[arg-type]
+
+    return inside
+
+
 def receive(environ: dict[str, Any], writer: Writer, secrets: Sequence[bytes], max_bytes: int) -> Answer:
     """What to answer. Nothing is read from the headers before the body is known to be Shopify's."""
     body = whole_body(environ, max_bytes)
@@ -134,6 +156,7 @@ def delivery_of(environ: Mapping[str, str], body: bytes) -> Delivery:
         triggered_at=clean(header(environ, "TRIGGERED_AT")) or None,
         api_version=clean(header(environ, "API_VERSION")) or None,
         body=body,
+        trace=environ.get(TRACE, ""),
     )
 
 

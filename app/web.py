@@ -15,6 +15,7 @@ from app import admin, api, errors, install, ops, receiver
 from app.admin.door import PREFIX as ADMIN
 from app.api.calls import Door
 from app.inbox import Writer, make_inbox_engine
+from models import telemetry
 from models.session import make_engine
 from models.settings import Settings
 from tasks.gateway.client import Connections
@@ -114,6 +115,7 @@ def build(settings: Settings) -> Unwind:
 def webhooks(unwind: Unwind) -> WSGIApplication:
     counter = ops.webhook_counter(unwind.registry)
     settings = unwind.settings
-    return receiver.make_receiver(
+    door = receiver.make_receiver(
         unwind.writer, settings.webhook_secrets, counter, settings.webhook_max_bytes
     )
+    return receiver.traced(door) if telemetry.is_on() else door

@@ -146,6 +146,16 @@ class Settings(BaseSettings):
         "json", description="json for machines, console for people"
     )
 
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector (OTLP over HTTP) that is told what took how long, such as"
+        " http://127.0.0.1:4318. Needs unwind[otel]. Empty: nothing is traced",
+    )
+    sentry_dsn: SecretStr = Field(
+        SecretStr(""),
+        description="Sentry project that errors are reported to, without anything personal. Needs unwind[sentry]",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _postgres_only(cls, value: str | None) -> str | None:
@@ -205,6 +215,25 @@ class Settings(BaseSettings):
         for login in value.get_secret_value().split(",") if value.get_secret_value() else ():
             if not re.fullmatch(r"[!-9;-~]+:[!-~]+", login):
                 raise ValueError("must be user:password, without spaces, commas or other alphabets in it")
+        return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if value is not None and (
+            urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname
+        ):
+            raise ValueError("must be an address such as http://127.0.0.1:4318")
+        return value
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _dsn(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        if value.get_secret_value() and not (
+            parts.scheme in {"http", "https"} and parts.username and parts.hostname
+        ):
+            raise ValueError("must be a client key (DSN) such as https://KEY@sentry.example.com/1")
         return value
 
     @field_validator("log_level", mode="before")

@@ -9,12 +9,14 @@ from celery.signals import worker_shutting_down
 
 from models.settings import load_settings
 from tasks.runtime import USUAL_BROKER
+from worker import telemetry
 from worker.celery_settings import make_app
 from worker.logs import listen_to_celery
 
 celery_app = make_app(load_settings().redis_url or USUAL_BROKER)
 celery_app.set_default()  # without it @shared_task in another thread falls back to an application without settings
 listen_to_celery()
+telemetry.listen_to_celery()
 
 LAST_WORD_SECONDS = 5  # beyond the grace time that a supervisor gives
 

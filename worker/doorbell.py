@@ -35,17 +35,22 @@ Send = Callable[[str, Mapping[str, object]], None]
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """What a message tells the eye: ids only. `body` stays here; the order and refund ids are read from it."""
+    """What a message tells the eye: ids only. `body` stays here; the order and refund ids are read from it.
+
+    trace: the `traceparent` of the webhook that rings, so that a trace goes on in the task
+    """
 
     shop_domain: str
     topic: str
     event_id: int | None = None
     body: bytes = b""
+    trace: str = ""
 
     def arguments(self) -> dict[str, object]:
         """The task's keyword arguments. No personal data: names and ids."""
         seen = peek(self.body)
         found = {"order_id": seen.order_id, "refund_id": seen.refund_id, "event_id": self.event_id}
+        found |= {"trace": self.trace or None}
         return {"shop": self.shop_domain, "topic": self.topic} | {
             k: v for k, v in found.items() if v is not None
         }

@@ -16,6 +16,7 @@ import click
 from app.cli.context import ENV_FILE, Session, data_option, emit, json_option, note, session
 from models.errors import InvalidSetting
 from models.settings import Settings, load_settings
+from worker import telemetry
 from worker.supervisor import Child, Supervisor
 
 CELERY = (sys.executable, "-m", "celery", "--app", "worker.celery_app")
@@ -54,6 +55,7 @@ def up(host: str | None, port: int | None, flower: bool, data: Path, as_json: bo
 def check(settings: Settings, *, flower: bool) -> None:
     """Refuse what could only fail later: a receiver that cannot verify, an open Flower, a port in use."""
     settings.require_receiver()
+    telemetry.check(settings)
     port_is_free("PORT", settings.host, settings.port)
     if flower:
         settings.require_flower()

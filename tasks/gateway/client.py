@@ -34,6 +34,7 @@ from models.errors import (
     UserError,
 )
 from models.settings import LOOPBACK, Settings
+from models.telemetry import span
 from tasks.gateway.addresses import graphql_url
 from tasks.gateway.answers import Reading, Reply, accepted, jitter, read
 from tasks.gateway.budget import Budget, Held
@@ -249,7 +250,9 @@ class Shopify:
         held = self._reserved(call, until)
         begun = self._clock()
         try:
-            reading = self._ask(call)
+            with span(f"shopify {call.document.name}", kind="client", shop=call.shop.domain) as note:
+                reading = self._ask(call)
+                note(result=reading.result)
         except BaseException:
             if self._budget is not None and held is not None:
                 self._budget.give_back(held)

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 from redis import Redis, RedisError
 
+from models.telemetry import span
 from tasks.steps import bell
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,9 @@ def work_off(
     worked = Worked()
     until = clock() + budget_seconds
     while True:
-        drained = take()
+        with span("drain") as note:
+            drained = take()
+            note(done=drained.done, failed=drained.failed, later=drained.later)
         worked.add(drained)
         for line in drained.lines:  # after their commit: what a line says stands in the books
             log.info("event_worked", **line)
