@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.broker import checked_broker
 from models.errors import InvalidSetting
 
 OLDEST_API_VERSION = "2026-01"  # refunds are read with fields that older versions do not have
@@ -48,12 +49,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         repr=False,
-        description="PostgreSQL address, postgresql://user:password@host/name. Empty: an embedded server under --data",
+        description="PostgreSQL address, postgresql://user:password@host/name; ?pooler=transaction at its end behind"
+        " PgBouncer. Empty: an embedded server under --data",
     )
     redis_url: str | None = Field(
         None,
         repr=False,
-        description="Redis or Valkey address of the queue, redis://host:6379/0. Empty: an embedded server under --data",
+        description="Redis or Valkey address of the queue, redis://host:6379/0, or of the Sentinels that know it,"
+        " sentinel://host:26379,host:26379/NAME/0. Empty: an embedded server under --data",
     )
     shopify_api_key: str = Field("", description="Client id of your Shopify app")
     shopify_api_secret: SecretList = Field(
@@ -164,9 +167,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_only(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in {"redis", "rediss"}:
-            raise ValueError("must start with redis:// or rediss://")
-        return value
+        return None if value is None else checked_broker(value)
 
     @field_validator("shopify_app_url", "shopify_base_url")
     @classmethod
@@ -301,9 +302,9 @@ def is_fernet_key(key: str) -> bool:
 
 def without_password(url: str) -> str:
     """The address for people: `redis://user:***@host/0`."""
-    parts = urlsplit(url)
+    parts = urlsplit(re.sub(r"(?<=password=)[^&]+", "***", url))
     if parts.password is None:
-        return url
+        return urlunsplit(parts)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 

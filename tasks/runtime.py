@@ -15,9 +15,11 @@ from celery import Task
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from models.broker import sentinels_of
 from models.errors import Later
 from models.session import make_engine
 from models.settings import Settings, load_settings
@@ -102,14 +104,28 @@ def gateway_of(settings: Settings, engine: Engine) -> Callable[[], Shopify]:
     return gateway
 
 
-def make_broker_client(url: str) -> Redis:
-    """A client with short time limits and no retries: whoever rings must never wait for a broker that is gone."""
-    return Redis.from_url(
-        client_url(url),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
+def make_broker_client(
+    url: str, *, connect_seconds: float = CONNECT_SECONDS, answer_seconds: float = ANSWER_SECONDS
+) -> Redis:
+    """A client with short time limits and no retries: whoever rings must never wait for a broker that is gone.
+
+    With Sentinels each new connection asks them who the master is, and one to a master of before is given up.
+    """
+    limits: dict[str, Any] = {
+        "socket_connect_timeout": connect_seconds,
+        "socket_timeout": answer_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    watched = sentinels_of(url)
+    if watched is None:
+        return Redis.from_url(client_url(url), **limits)
+    asked: Any = Sentinel  # untyped in its library
+    sentinels = asked(
+        watched.hosts, sentinel_kwargs=limits | {"password": watched.sentinel_password}, **limits
     )
+    login = {"username": watched.user, "password": watched.password}
+    client: Redis = sentinels.master_for(watched.master, db=watched.database, **login)
+    return client
 
 
 def client_url(url: str) -> str:

@@ -6,11 +6,15 @@ settings choose liveness and small loss windows over the broker's own promises.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
 from kombu import Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from models.broker import sentinels_of
 from tasks.runtime import ANSWER_SECONDS, CONNECT_SECONDS
 from worker.schedule import SCHEDULE
 
@@ -97,15 +101,30 @@ SETTINGS: dict[str, Any] = {
 
 
 def make_app(redis_url: str) -> Celery:
-    """The worker's application on this broker (`redis://`, `rediss://` or `redis+socket://`)."""
-    app = Celery("unwind", broker=redis_url, include=list(TASK_MODULES), set_as_current=False)
-    app.conf.update(SETTINGS, broker_transport_options=dict(TRANSPORT))
+    """The worker's application on this broker (`redis://`, `rediss://`, `redis+socket://` or `sentinel://`)."""
+    app = Celery("unwind", include=list(TASK_MODULES), set_as_current=False)
+    app.conf.update(SETTINGS | broker(redis_url, TRANSPORT))
     return app
 
 
 def make_sender(redis_url: str) -> Celery:
     """An application that only sends, for those who must answer soon: it gives up at once instead of trying again."""
-    app = Celery("unwind-sender", broker=redis_url, set_as_current=False)
+    app = Celery("unwind-sender", set_as_current=False)
     at_once = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-    app.conf.update(SETTINGS, broker_transport_options=SENDER_TRANSPORT | at_once)
+    app.conf.update(SETTINGS | broker(redis_url, SENDER_TRANSPORT | at_once))
     return app
+
+
+def broker(redis_url: str, transport: Mapping[str, object]) -> dict[str, object]:
+    """The broker in Celery's words."""
+    watched = sentinels_of(redis_url)
+    if watched is None:
+        return {"broker_url": redis_url, "broker_transport_options": dict(transport)}
+    asked = {
+        "password": watched.sentinel_password,
+        "socket_timeout": transport["socket_timeout"],
+        "socket_connect_timeout": transport["socket_connect_timeout"],
+        "retry": Retry(NoBackoff(), 0),  # one that does not answer is passed over: the next one knows as much
+    }
+    told = {"master_name": watched.master, "sentinel_kwargs": asked}
+    return {"broker_url": watched.kombu_url, "broker_transport_options": {**transport, **told}}

@@ -9,6 +9,7 @@ from typing import cast
 from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 
+from tasks.runtime import make_broker_client
 from tasks.steps.tokens import Caller
 
 CALLS_PER_MINUTE = 1200  # twenty a second: above any honest integration, far below what the receiver can take
@@ -54,18 +55,25 @@ def say_standard(response: Response) -> None:
 
 def limiter_of(app: Flask, redis_url: str | None) -> Limiter:
     """Counts in Redis, so that several receivers count together; in memory without it, or while it is away."""
-    options = {"socket_connect_timeout": STORAGE_TIMEOUT_SECONDS, "socket_timeout": STORAGE_TIMEOUT_SECONDS}
+    counted = redis_url is not None
     return Limiter(
         who,
         app=app,
-        storage_uri=redis_url or "memory://",
-        storage_options=cast(dict[str, str | int], options) if redis_url else {},
-        in_memory_fallback_enabled=bool(redis_url),
+        storage_uri="redis://" if counted else "memory://",
+        storage_options=cast(dict[str, str | int], storage(redis_url)) if redis_url else {},
+        in_memory_fallback_enabled=counted,
         swallow_errors=True,
         headers_enabled=True,
         key_prefix="unwind:api",
         strategy="fixed-window",
     )
+
+
+def storage(redis_url: str) -> dict[str, object]:
+    """Our own client's connections: it knows every form of the address."""
+    seconds = STORAGE_TIMEOUT_SECONDS
+    client = make_broker_client(redis_url, connect_seconds=seconds, answer_seconds=seconds)
+    return {"connection_pool": client.connection_pool}
 
 
 def who() -> str:

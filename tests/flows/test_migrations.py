@@ -25,7 +25,7 @@ from models.session import MIGRATIONS, current_version, make_engine, newest_vers
 from tasks.steps.drain import drain
 from tasks.steps.verify import verify
 from tests.conftest import new_database, of
-from tests.flows.test_worker import until
+from tests.waiting import until
 
 RELEASED = {  # what runs somewhere is never changed: a mistake is mended by a migration after it
     "0001_books.py": "81e43ca623e85c433f37a4ddee5f14a6a23f34dc4ff8033a568290fa71d1d77b",

@@ -22,8 +22,13 @@ KEY = "A" * 43 + "="
         pytest.param("DATABASE_URL", "mysql://db/x", "must start with postgresql://", id="another database"),
         pytest.param("DATABASE_URL", "sqlite:///x.db", "must start with postgresql://", id="a file"),
         pytest.param(
-            "REDIS_URL", "amqp://broker", "must start with redis:// or rediss://", id="another broker"
+            "REDIS_URL",
+            "amqp://broker",
+            "must start with redis://, rediss:// or sentinel://",
+            id="another broker",
         ),
+        pytest.param("REDIS_URL", "sentinel://a:1,b:2", "must name the master", id="Sentinels of nothing"),
+        pytest.param("REDIS_URL", "sentinel://a:1/m/x", "must end in the number", id="no database's number"),
         pytest.param("SHOPIFY_API_VERSION", "2026-11", "must be a stable version", id="no quarter"),
         pytest.param("SHOPIFY_API_VERSION", "unstable", "must be a stable version", id="no date"),
         pytest.param("SHOPIFY_API_VERSION", "2024-10", "must be 2026-01 or later", id="too old"),
@@ -130,6 +135,8 @@ def test_no_secret_shows_when_settings_are_printed_or_listed() -> None:
     assert shown["SHOPIFY_API_SECRET"] == "(set)"
     assert shown["DATABASE_URL"] == "postgresql+psycopg://me:***@db/x"
     assert without_password("redis://h/0") == "redis://h/0"
+    watched = "sentinel://:hush@a:1,b:2/main/0?sentinel_password=hush"
+    assert without_password(watched) == "sentinel://:***@a:1,b:2/main/0?sentinel_password=***"
 
 
 def test_every_setting_has_a_help_line_and_every_number_a_unit_or_a_count_in_its_name() -> None:
