@@ -34,6 +34,10 @@ FIND = text(
     "select s.id, s.domain from admin_sessions a join shops s on s.id = a.shop_id"
     " where a.digest = :digest and a.expires_at > :now and s.state = 'installed'"
 )
+OF_SHOP = (
+    text("delete from admin_links where shop_id = :shop_id"),
+    text("delete from admin_sessions where shop_id = :shop_id"),
+)
 END = text("delete from admin_sessions where digest = :digest")
 FORGET_OLD = (
     text("delete from admin_links where expires_at < :then"),
@@ -74,3 +78,8 @@ def visitor(connection: Connection, session: str, now: datetime) -> Caller | Non
 def end(connection: Connection, session: str) -> None:
     """End a session. Safe to run twice."""
     connection.execute(END, {"digest": digest(session)})
+
+
+def end_all(connection: Connection, shop_id: int) -> int:
+    """Nobody is logged in to this shop any more, and no link logs in. Safe to run twice; how many there were."""
+    return sum(connection.execute(each, {"shop_id": shop_id}).rowcount for each in OF_SHOP)

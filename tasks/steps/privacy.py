@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, text
 
 from models.errors import NotFound, Unparseable
-from tasks.steps import identifiers, sql
+from tasks.steps import admin_logins, identifiers, sql
 from tasks.steps.acts_guard import check_act
 from tasks.steps.codec import dumps
 from tasks.steps.event import Event
@@ -135,6 +135,7 @@ REWRITE_ANSWER = text(
     " where shop_id = :shop_id and key = :key"
 )
 DROP_TOKENS = text("delete from api_tokens where shop_id = :shop_id")
+DROP_DISMISSALS = text("delete from dismissals where shop_id = :shop_id")
 DROP_ANSWERS = text("delete from idempotency_keys where shop_id = :shop_id")
 
 
@@ -376,6 +377,8 @@ def redact_shop(connection: Connection, shop: ShopRow, event_id: int) -> dict[st
         "reasons": _blank_reasons(connection, shop.id, everybody=True),
         "answers": connection.execute(DROP_ANSWERS, key).rowcount,
         "api_tokens": connection.execute(DROP_TOKENS, key).rowcount,
+        "logins": admin_logins.end_all(connection, shop.id),
+        "dismissals": connection.execute(DROP_DISMISSALS, key).rowcount,
         "identifiers": identifiers.forget(connection, shop.id, None),
     }
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from models.errors import InvalidSetting, NotFound
 from models.rules.program import DEFAULTS
-from tasks.steps import programs
+from tasks.steps import admin_logins, programs
 from tasks.steps.load import ShopRow
 
 DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\.myshopify\.com")
@@ -81,8 +81,11 @@ def listing(connection: Connection) -> Sequence[Row[Any]]:
 
 
 def remove(connection: Connection, domain: str) -> bool:
-    """Stop working for a store; its books stay. False when it was not installed."""
-    return connection.execute(REMOVE, {"domain": normal_domain(domain)}).one_or_none() is not None
+    """Stop working for a store and log out whoever is in its pages; its books stay. False when it was not installed."""
+    shop_id = connection.execute(REMOVE, {"domain": normal_domain(domain)}).scalar_one_or_none()
+    if shop_id is not None:
+        admin_logins.end_all(connection, shop_id)
+    return shop_id is not None
 
 
 def by_id(connection: Connection, shop_id: int) -> ShopRow:

@@ -188,6 +188,8 @@ NOT_BY_SHOP = {
     ("inbox", "id"): "a delivery is kept before anybody knows whose it is",
     ("inbox", "shop_domain"): "the shop, as the unsigned header names it",
     ("api_tokens", "digest"): "a token is looked up before its shop is known, and opens one shop only",
+    ("admin_links", "digest"): "looked up before its shop is known, as a token is",
+    ("admin_sessions", "digest"): "looked up before its shop is known, as a token is",
     ("alembic_version", "version_num"): "the schema's own",
 }
 UNIQUE_KEYS = text(

@@ -18,6 +18,11 @@ MANY = (
     "analyze redemptions"
 )
 
+MANY_ENTRIES = (
+    "insert into activity (shop_id, kind, order_id, cause, target, at, detail)"
+    " select :shop, kind, n, 'refund:' || n, 'refund:' || n, now(), '{}' from generate_series(1, 3000) as n,"
+    " unnest(array['refund.undone', 'order.cancelled']) as kind"
+)
 MANY_ORDERS = (
     "insert into shops (domain) select 'lookups-' || n || '.myshopify.com' from generate_series(1, 10) as n;"
     "insert into installations (shop_id) select id from shops;"
@@ -47,6 +52,8 @@ def test_what_is_due_is_found_by_when_it_is_due(engine: Engine) -> None:
 
 def test_what_a_merchant_did_to_an_order_is_found_by_the_order(engine: Engine, shop: RegisteredShop) -> None:
     with engine.begin() as connection:
+        connection.execute(text(MANY_ENTRIES), {"shop": shop.id})
+        connection.execute(text("analyze activity"))
         connection.execute(text("set local enable_seqscan = off"))  # as if the tables were large
         reversals = plan_of(connection, REVERSALS, shop_id=shop.id, id=7)
         cancelled = plan_of(connection, CANCELLED, shop_id=shop.id, id=7)

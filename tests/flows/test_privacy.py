@@ -412,7 +412,9 @@ def test_a_shop_that_left_is_erased_but_for_its_ledger(trade: Door) -> None:
     assert trade.send("customers/update", json.dumps({"id": 1, "email": EMAIL}).encode()) == 200
     uninstalled(trade)
     outcome = request_among_others(trade, "shop/redact")
-    assert outcome == "shop redacted: 3 bodies, 1 reasons, 0 answers, 1 api tokens, 0 identifiers"
+    assert outcome == (
+        "shop redacted: 3 bodies, 1 reasons, 0 answers, 1 api tokens, 0 logins, 0 dismissals, 0 identifiers"
+    )
     left = everything(trade)
     assert EMAIL not in left and "bob@example.com" not in left
     assert rows(trade, "select count(*) from api_tokens where shop_id = :shop") == [(0,)]
