@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from flask import g
 from markupsafe import Markup
 
+from tasks.steps.words import REASONS
+
 
 def when(at: str | datetime | None) -> Markup:
     """`5 Mar 2026, 09:30`, in the program's time zone; the exact time for programs and on hover."""
@@ -82,6 +84,39 @@ def spoken(code: str | None) -> str:
     return text[:1].upper() + text[1:]
 
 
+def reason(code: str) -> str:
+    """A reason or flag of the rules, in words."""
+    return REASONS.get(code, code)
+
+
+def rule(target: str) -> str:
+    """An earning rule by its name. `place-order+4500` is its part for a line that an edit added."""
+    id, _, line = target.partition("+")
+    return named("earning", id) + (f" (line {line}, added later)" if line else "")
+
+
+def reward(id: str) -> str:
+    """A reward by its name; one that the program has no more, by its id."""
+    return "Custom reward" if id == "custom" else named("rewards", id)
+
+
+def named(section: str, id: str) -> str:
+    """The name of one of the program's rules or rewards."""
+    return next((str(each["name"]) for each in settings().get(section, ()) if each["id"] == id), id)
+
+
+def who(by: str | None) -> str:
+    """Who did something, as the record names them: `token:5`, `session`, `link`, `cli`."""
+    if by is None:
+        return "nobody known"
+    token = by.partition(":")[2]
+    return {
+        "session": "a person in these pages",
+        "link": "a person in these pages",
+        "cli": "a person at the server's terminal",
+    }.get(by, f"API token {token}" if by.startswith("token:") else by)
+
+
 FILTERS: Mapping[str, Callable[..., object]] = {
     "when": when,
     "day": day,
@@ -89,4 +124,8 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "number": number,
     "money": money,
     "spoken": spoken,
+    "who": who,
+    "reason": reason,
+    "rule": rule,
+    "reward": reward,
 }

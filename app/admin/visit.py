@@ -63,6 +63,11 @@ class Visit:
         return self.read(programs.current)[1]
 
     @property
+    def is_act(self) -> bool:
+        """Whether something is to be done, not only looked at."""
+        return request.method == "POST"
+
+    @property
     def form(self) -> Mapping[str, str]:
         """What a form sent: each field once, without what is ours."""
         return {name: value for name, value in request.form.items() if name not in (KEY_FIELD, CSRF_FIELD)}

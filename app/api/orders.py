@@ -345,12 +345,14 @@ class TracedClaim(Moved):
     award: str
     rules: list[str]
     award_amount: Points
+    of: Points = Field(description="What the ratio is of: the award as it was earned")
     left_before: Points = Field(description="The cap (R3)")
     ratio: str | None
     amount: Points
     pending: bool
     debited: Points
     shortfall: Points
+    owed: Points = Field(description="Of the shortfall, what later credits pay (`carry_debt`)")
     reasons: list[Coded]
 
 
@@ -426,12 +428,14 @@ class Trace(Given):
                         "award": "place-order",
                         "rules": ["R1", "R2", "R6"],
                         "award_amount": 500,
+                        "of": 500,
                         "left_before": 500,
                         "ratio": "1/5",
                         "amount": 100,
                         "pending": False,
                         "debited": 100,
                         "shortfall": 0,
+                        "owed": 0,
                         "reasons": [],
                         "lots": [{"lot": "award:450789469:place-order", "amount": -100}],
                         "balance_before": 500,

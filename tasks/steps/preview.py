@@ -76,7 +76,7 @@ def imagined(
     """The refund record and its money as Shopify would send them for this wish. The order's snapshot must be known."""
     placed = order.placed
     assert placed is not None
-    there, (left, gone) = _lines_left(order), money_left(order, programs)
+    there, (left, gone) = lines_left(order), money_left(order, programs)
     wanted = (
         lines
         if lines is not None
@@ -125,7 +125,7 @@ def _settled_money(refund: Refund, placed: Snapshot, value: int) -> Transaction:
     )
 
 
-def _lines_left(order: OrderFacts) -> dict[int, tuple[Line, int]]:
+def lines_left(order: OrderFacts) -> dict[int, tuple[Line, int]]:
     """Line id -> the line, added ones too, and its units that neither a refund nor an edit took."""
     left = {line.id: (line, line.quantity - removed_units(line, order)) for line in edited_lines(order)}
     for id, known in order.refunds.items():

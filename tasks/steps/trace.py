@@ -92,14 +92,23 @@ ACTS = text(
 
 def trace(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]:
     """Every decision of one order, in the order of its own time. Raises NotFound."""
-    now = datetime.now(UTC)
-    world = open_world(connection, by_id(connection, shop_id), now, read_only=True)
+    return explained(*looked_at(connection, shop_id, order_id))
+
+
+def looked_at(connection: Connection, shop_id: int, order_id: int) -> tuple[World, OrderPlan]:
+    """One order's plan and what it was made of; nothing is locked. Raises NotFound."""
+    world = open_world(connection, by_id(connection, shop_id), datetime.now(UTC), read_only=True)
     load_orders(world, [order_id])
     if order_id not in world.orders:
         raise NotFound("order", order_id)
     load_redemptions(world)
     used = redemptions_on(world)[order_id]
-    return _Trace(world, plan(world.orders[order_id], programs=world.programs, redemptions=used)).as_dict()
+    return world, plan(world.orders[order_id], programs=world.programs, redemptions=used)
+
+
+def explained(world: World, made: OrderPlan) -> dict[str, Any]:
+    """A plan beside what the books made of it."""
+    return _Trace(world, made).as_dict()
 
 
 class _Trace:
@@ -206,12 +215,14 @@ class _Trace:
                 claim.reasons, "R1", "R2", "R5" if pending else "R6", short=bool(row and row.short)
             ),
             "award_amount": points(claim.award.amount, self.program),
+            "of": points(claim.award.whole, self.program),
             "left_before": points(claim.award.amount - earlier, self.program),
             "ratio": _ratio(claim.ratio),
             "amount": points(claim.amount, self.program),
             "pending": pending,
             "debited": points(0 if pending or row is None else row.moved, self.program),
             "shortfall": points(row.short if row is not None else 0, self.program),
+            "owed": points(max(0, row.debt_change) if row is not None else 0, self.program),
             "reasons": _coded(claim.reasons),
             **self._moved(key),
         }
@@ -341,9 +352,7 @@ def _asked_text(act: Mapping[str, Any]) -> str:
 
 def _claim_text(claim: Mapping[str, Any]) -> str:
     usual = claim["ratio"] and not claim["reasons"]
-    how = (
-        f"{claim['ratio']} of {claim['award_amount']} = {claim['amount']}" if usual else f"{claim['amount']}"
-    )
+    how = f"{claim['ratio']} of {claim['of']} = {claim['amount']}" if usual else f"{claim['amount']}"
     taken = (
         "from what is pending"
         if claim["pending"]

@@ -53,6 +53,18 @@ REASONS = {
     "CODE_FAILED": "its code could not be made",
     "CANCELLED": "it was cancelled unused",
 }
+# What somebody should do about a flag of an order; where there is nothing to do, it says so.
+ADVICE = {
+    "CANCELLED_PAID_WAITING": "Refund it at Shopify, or cancel it here if the money will not go back",
+    "VOIDED_STILL_OWED": "See at Shopify whether it will be paid; pending points wait until then",
+    "NO_CUSTOMER": "Nothing: once Shopify names a customer, the order counts",
+    "PLACED_BEFORE_INSTALL": "Nothing: it earns nothing here; import its points where another program gave them",
+    "TEST_ORDER_IGNORED": "Nothing; the settings can include test orders",
+    "REFUND_CONFLICT": "Compare the refund with Shopify's; undo it here if it is not right",
+    "ORDER_UNKNOWN": "Nothing for an hour: the order is asked for at Shopify; then run a reconciliation",
+    "REFUNDED_TWICE": "Undo the refund by hand if Shopify's is of the same money",
+    "CODE_OF_CANCELLED": "The customer has had both; undo the redemption's cancellation, where its code was left, to spend the points again",
+}
 EVENTS = {  # what a cause is, by the word before its colon
     "refund": "refunded",
     "dispute": "charged back",
