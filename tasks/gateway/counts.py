@@ -13,7 +13,7 @@ from redis import Redis, RedisError
 
 KEY = "unwind:shopify:calls"
 DELIVERIES = "unwind:deliveries"  # to merchants' endpoints
-SWEEPS = "unwind:sweeps"  # for what was forgotten
+SWEEPS = "unwind:counts:sweeps"  # for what was forgotten; queues have names of their own below `unwind:`
 THROTTLED = "throttled"  # the result that Shopify's refusals for cost are counted under
 
 
