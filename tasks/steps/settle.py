@@ -97,12 +97,7 @@ def settle(
     settled.plans = _plans(world)
     _keep_facts(world, changed, settled.plans)
     causes = _causes_by_customer(world, told, by_hand)
-    stood: list[Item] = [dict(row._mapping) for row in world.timeline]
-    wanted = [row for each in settled.plans.values() for row in items_of(each, world.shop.id)]
-    wanted += reversal_items(returns_of(world, settled.plans), world.shop.id)
-    if moving is not None:
-        stood, wanted = [*stood, *moving.stood], [*wanted, *moving.stand]
-    changes = compare(stood, wanted)
+    changes = _changes(world, settled.plans)
     folds = fold_wallets(world, changes, ())
     settled.booked = book(world, changes, folds, award_rows(world, settled.plans), causes)
     known = openings(world, settled.plans.values())
@@ -114,6 +109,16 @@ def settle(
     record(world, settled.plans, settled.booked, causes, told)
     _ask_for_reads(world, changed)
     return settled
+
+
+def _changes(world: World, plans: Mapping[int, OrderPlan]) -> Changes:
+    """What stands on the timelines, beside what should."""
+    stood: list[Item] = [dict(row._mapping) for row in world.timeline]
+    wanted = [row for each in plans.values() for row in items_of(each, world.shop.id)]
+    wanted += reversal_items(returns_of(world, plans), world.shop.id)
+    if world.moving is not None:
+        stood, wanted = [*stood, *world.moving.stood], [*wanted, *world.moving.stand]
+    return compare(stood, wanted)
 
 
 def settle_clock(world: World, customers: Iterable[int]) -> Booked:
