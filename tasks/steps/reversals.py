@@ -74,11 +74,17 @@ class Reversed:
     customer_id: int
     at: datetime
     amount: int
-    credited: int
-    expired: int
     left: int
     code: str
     members: tuple[Member, ...]
+
+    @property
+    def credited(self) -> int:
+        return sum(member.credited for member in self.members)
+
+    @property
+    def expired(self) -> int:
+        return sum(member.expired for member in self.members)
 
 
 def reverse(
@@ -105,21 +111,18 @@ def reverse(
     left = row.amount - row.returned
     _check(world, row, left, amount, code)
     asked = left if amount is None else amount
+    words = {"amount": asked, "code": code, "reason": reason, "by": by}
     key = {"shop_id": shop.id, "redemption_id": redemption_id, "customer_id": row.customer_id}
-    said = {"kind": kind, "amount": asked, "at": now, "code": code, "reason": reason, "by": by}
-    id = int(connection.execute(ADD, {**key, **said}).scalar_one())
+    id = int(connection.execute(ADD, {**key, **words, "kind": kind, "at": now}).scalar_one())
     members = _booked(open_world(connection, shop, now), redemption_id, reversal_key(id), reason)
     assert sum(member.amount for member in members) == asked, "what is answered is what was booked"
-    words = {"reversal_id": str(id), "amount": asked, "code": code, "reason": reason, "by": by}
-    _note(world, f"redemption.{kind}", row, reversal_key(id), words)
+    _note(world, f"redemption.{kind}", row, reversal_key(id), {"reversal_id": str(id), **words})
     return Reversed(
         id=id,
         redemption_id=redemption_id,
         customer_id=row.customer_id,
         at=now,
         amount=asked,
-        credited=sum(member.credited for member in members),
-        expired=sum(member.expired for member in members),
         left=left - asked,
         code=code,
         members=members,
@@ -213,10 +216,8 @@ def _check(world: World, row: Row[Any], left: int, amount: int | None, code: str
         raise Refused("already_refunded", f"all of this redemption was given back, at {when}", at=when)
     if row.reactivation == "wanted" or world.redemptions[row.id].sent_for is not None:
         raise Refused("code_in_flight", "its code is just being given back; try again in a minute")
-    nobody_else_has_it = code in (
-        "removed",
-        "stays_used",
-    )  # taken away, or Shopify counts a use that nobody told us of
+    # taken away, or Shopify counts a use that nobody told us of
+    nobody_else_has_it = code in ("removed", "stays_used")
     if is_given_back_as_code(world, row.id) and not nobody_else_has_it:
         raise Refused(
             "given_back_as_code", "its discount code was given back and can be used; cancel it instead"
