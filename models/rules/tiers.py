@@ -11,7 +11,7 @@ from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from models.rules.money import exponent
-from models.rules.program import Tiers
+from models.rules.program import Level, Tiers
 
 ROLLING_DAYS = 365
 
@@ -70,12 +70,24 @@ def level_of(tiers: Tiers, what: Totals, currency: str | None) -> str | None:
     return None if index < 0 else tiers.levels[index].id
 
 
-def _index(tiers: Tiers, what: Totals, currency: str | None) -> int:
+def reached_of(tiers: Tiers, what: Totals, currency: str | None) -> Fraction:
+    """What counts, in the unit of the levels' thresholds; never below zero."""
     if tiers.metric == "spend":
         reached = Fraction(what.spend_minor, 10 ** exponent(currency or ""))
     else:
         reached = Fraction(what.orders if tiers.metric == "orders" else what.points)
-    reached = max(reached, Fraction(0))  # more came back than the imported history knew of (D29)
+    return max(reached, Fraction(0))  # more came back than the imported history knew of (D29)
+
+
+def level_after(tiers: Tiers, current: str | None, reached: Fraction) -> Level | None:
+    """The next level to reach: the lowest above `current` whose threshold is not met. None at the top."""
+    ids = [level.id for level in tiers.levels]
+    above = tiers.levels[ids.index(current) + 1 :] if current in ids else tiers.levels
+    return next((level for level in above if level.threshold > reached), None)
+
+
+def _index(tiers: Tiers, what: Totals, currency: str | None) -> int:
+    reached = reached_of(tiers, what, currency)
     met = [i for i, level in enumerate(tiers.levels) if reached >= level.threshold]
     return met[-1] if met else -1
 

@@ -23,9 +23,10 @@ from tasks.steps.identifiers import Hasher
 from tasks.steps.paging import Page
 from tasks.steps.programs import programs_of
 from tasks.steps.read import points
-from tasks.steps.survivors import survivor
+from tasks.steps.survivors import merged_into, survivor
 
 LIMIT = 50
+OF_ONE = 10  # of a customer's orders and redemptions, on the customer's own page
 ID_MAX = 2**63 - 1
 ID = re.compile(r"(?:gid://shopify/[A-Za-z]+/)?([1-9][0-9]{0,18})")
 
@@ -61,6 +62,12 @@ NAMED = text(
     " and (order_id = :id or lower(name) = any(cast(:names as text[])))"
     " and status = any(cast(:statuses as text[])) and (:flag = '' or jsonb_exists(flags, :flag))"
     " order by order_id desc limit :limit"
+)
+ORDERS_OF = text(
+    f"select o.* from unnest(cast(:people as bigint[])) as one(customer_id) cross join lateral ("
+    f"  select {OF_ORDER} from orders o where o.shop_id = :shop_id and o.customer_id = one.customer_id"
+    "   and o.status <> 'unknown' and o.placed_at is not null order by o.placed_at desc limit :limit) o"
+    " order by o.placed_at desc, o.order_id desc limit :limit"
 )
 AWARDED = text(
     "select order_id, sum(amount)::bigint as earned, sum(reversed)::bigint as reversed,"
@@ -98,6 +105,19 @@ def orders(
         statement, more = ORDERS, {}
     found = sql.fetch(connection, statement, shop_id=shop_id, **asked, **more)
     return _page(found, limit, "order_id", _orders_shown(connection, shop_id, found[:limit]))
+
+
+def orders_of(
+    connection: Connection, shop_id: int, customer_id: int, *, limit: int = OF_ONE
+) -> list[dict[str, Any]]:
+    """A customer's latest orders, those of customers merged into this one among them (R33)."""
+    people = _people(connection, shop_id, customer_id)
+    found = sql.fetch(connection, ORDERS_OF, shop_id=shop_id, people=people, limit=limit)
+    return _orders_shown(connection, shop_id, found)
+
+
+def _people(connection: Connection, shop_id: int, customer_id: int) -> list[int]:
+    return [customer_id, *merged_into(connection, shop_id, customer_id)]
 
 
 def _named(search: str) -> dict[str, Any]:
@@ -279,6 +299,10 @@ REDEMPTIONS: Mapping[str, TextClause] = {
     )
     for status, condition in WITH_STATUS.items()
 }
+REDEMPTIONS_OF = text(
+    f"select {OF_REDEMPTION} from redemptions where shop_id = :shop_id"
+    " and customer_id = any(cast(:people as bigint[])) order by id desc limit :limit"
+)
 REDEMPTIONS_FOUND: Mapping[str, TextClause] = {
     status: text(
         f"select {OF_REDEMPTION} from redemptions where shop_id = :shop_id and id < :before and {condition}"
@@ -310,6 +334,15 @@ def redemptions(
     else:
         found = sql.fetch(connection, REDEMPTIONS[status or ""], **asked)
     return _page(found, limit, "id", _redemptions_shown(connection, shop_id, found[:limit]))
+
+
+def redemptions_of(
+    connection: Connection, shop_id: int, customer_id: int, *, limit: int = OF_ONE
+) -> list[dict[str, Any]]:
+    """A customer's latest redemptions."""
+    people = _people(connection, shop_id, customer_id)
+    found = sql.fetch(connection, REDEMPTIONS_OF, shop_id=shop_id, people=people, limit=limit)
+    return _redemptions_shown(connection, shop_id, found)
 
 
 def _redemptions_shown(
