@@ -49,8 +49,8 @@ SEEN = text(
     "select s.installed_at, i.orders_read_until from shops s left join installations i on i.shop_id = s.id"
     " where s.id = :shop_id"
 )
-TRY_LOCK = text("select pg_try_advisory_lock(:space, :shop_id)")
-UNLOCK = text("select pg_advisory_unlock(:space, :shop_id)")
+TRY_LOCK = text("select pg_try_advisory_xact_lock(:space, :shop_id)")
+HELD_LONG = text("set local idle_in_transaction_session_timeout = 0")  # also ends the snapshot that TRY_LOCK took
 INTERRUPTED = text(
     "update reconciliations set state = 'failed', error = 'interrupted', finished_at = now()"
     " where shop_id = :shop_id and state = 'running' and not kind = any(:resumed)"
@@ -195,16 +195,16 @@ def begun(
 
 @contextmanager
 def alone(engine: Engine, shop: ShopRow) -> Iterator[None]:
-    """One run a shop at a time, without a transaction held open: the lock goes with the connection. Raises Running."""
-    key = {"space": LOCK, "shop_id": shop.id}
-    with engine.connect() as plain:
-        connection = plain.execution_options(isolation_level="AUTOCOMMIT")
-        if not connection.execute(TRY_LOCK, key).scalar():
+    """One run a shop at a time. The lock goes with its transaction, and that with its connection. Raises Running.
+
+    The transaction reads nothing and writes nothing while it is open, so neither vacuum nor an index that is built
+    waits for it; a lock of the session would not hold behind a pooler.
+    """
+    with engine.begin() as connection:
+        if not connection.execute(TRY_LOCK, {"space": LOCK, "shop_id": shop.id}).scalar():
             raise Running(f"the orders of {shop.domain} are being compared already")
-        try:
-            yield
-        finally:
-            connection.execute(UNLOCK, key)
+        connection.execute(HELD_LONG)
+        yield
 
 
 def _opened(
