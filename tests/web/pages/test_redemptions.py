@@ -165,7 +165,7 @@ def test_a_part_is_given_back_twice_by_hand_and_undone(rich: PageShop) -> None:
     assert "Undone" in undone.text and rich.balance() == 800
 
 
-@pytest.mark.parametrize("amount", ["", "many", "0", "-5", "1.5", "nan", "301"])
+@pytest.mark.parametrize("amount", ["", "nan", "1.5", "301"])
 def test_what_is_no_amount_gives_nothing_back(rich: PageShop, amount: str) -> None:
     visitor = rich.visitor()
     refused = visitor.submit(opened(visitor, rich.redeem(300)), "Give back", amount=amount)
