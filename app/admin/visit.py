@@ -21,6 +21,7 @@ from werkzeug.exceptions import BadRequest
 from app.admin import asking
 from app.admin.asking import Said
 from app.api.calls import Door as ApiDoor
+from app.api.operation import JSON
 from app.api.paging import read_cursor
 from models.errors import NotFound
 from tasks.steps import programs
@@ -101,8 +102,9 @@ class Visit:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         preview: bool = False,
+        media: str = JSON,
     ) -> Said:
-        """What the API's call of this name answers. A form's key makes a repeated act one act."""
+        """What the API's call of this name answers. A form's key makes a repeated act one act. media: CSV for a file."""
         return asking.ask(
             self.api,
             self.caller,
@@ -112,6 +114,7 @@ class Visit:
             body=body,
             preview=preview,
             key=request.form.get(KEY_FIELD) or None,
+            media=media,
         )
 
     def found(self, name: str, **asked: Any) -> Any:

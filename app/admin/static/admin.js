@@ -1,15 +1,37 @@
 // What htmx and the browser do not do by themselves: say that a page has changed, and that the server is away.
 "use strict";
 
-document.addEventListener("htmx:after:swap", () => {
-  const heading = document.querySelector("#page h1");
+function arrive() {
   const alert = document.querySelector("#page [role=alert]");
-  document.getElementById("away").hidden = true;
-  document.getElementById("said").textContent = document.title;
-  const target = alert || heading;
+  const target = alert || document.querySelector("#page h1");
   if (target) {
     target.setAttribute("tabindex", "-1");
     target.focus({ preventScroll: !alert });
+  }
+}
+
+// A part of a page that comes again by itself (data-poll): it takes no focus and says nothing, waits while nobody looks,
+// and when the server has no answer it stays as it was and says so.
+const polls = (event) => event.detail.ctx?.sourceElement?.closest?.("[data-poll]");
+
+document.addEventListener("htmx:before:request", (event) => {
+  if (polls(event) && document.hidden) {
+    event.preventDefault();
+  }
+});
+
+document.addEventListener("htmx:before:response", (event) => {
+  const part = polls(event);
+  if (part && event.detail.ctx.response.status !== 200) {
+    event.preventDefault();
+    part.querySelector("[data-stale]").hidden = false;
+  }
+});
+
+document.addEventListener("htmx:after:swap", (event) => {
+  document.getElementById("away").hidden = true;
+  if (!polls(event)) {
+    arrive();
   }
 });
 
@@ -42,3 +64,42 @@ document.addEventListener("click", async (event) => {
     button.textContent = "Copied";
   }
 });
+
+// <a data-download>: fetched, because inside Shopify's admin only a fetch carries the session token; a page instead of
+// a file says what is wrong, and is shown.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("[data-download]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) {
+    return;
+  }
+  event.preventDefault();
+  const said = document.getElementById("said");
+  said.textContent = "Downloading";
+  link.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(link.href);
+    if (answer.ok && answer.headers.get("Content-Disposition")) {
+      save(await answer.blob(), /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))?.[1]);
+      said.textContent = "Downloaded";
+    } else {
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      document.getElementById("page").replaceWith(page.getElementById("page"));
+      htmx.process(document.getElementById("page"));
+      arrive();
+    }
+    document.getElementById("away").hidden = true;
+  } catch {
+    said.textContent = "";
+    document.getElementById("away").hidden = false;
+  } finally {
+    link.removeAttribute("aria-busy");
+  }
+});
+
+function save(file, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(file);
+  link.download = name || "download.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
