@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +208,32 @@ def test_each_worked_case_comes_out_as_written(case: Case) -> None:
     """The cases of the rules that arrival does not change: each row names its rules."""
     outcome = come_of(case)
     assert {name: outcome[name] for name in case.expected} == case.expected
+
+
+ROW = re.compile(r"^\| (\d+) \| (.+) \| (.+) \| ([R0-9, ]+) \|$", re.M)
+TOLD = {
+    number: words for number, *words in ROW.findall((Path(__file__).parents[2] / "docs/rules.md").read_text())
+}
+
+
+def numbers_in(expected: object) -> set[int]:
+    """Every number that a case comes to, however deep."""
+    if isinstance(expected, dict):
+        return numbers_in(list(expected.values()))
+    if isinstance(expected, list):
+        return set().union(*map(numbers_in, expected))
+    return {expected} if isinstance(expected, int) else set()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.words)
+def test_each_worked_case_stands_in_the_document_with_its_numbers_and_rules(case: Case) -> None:
+    number = re.match(r"case (\d+)", case.words)
+    rules = re.search(r"\((R.+)\)$", case.words)
+    assert number is not None and rules is not None
+    happens, comes_of_it, told_rules = TOLD[number[1]]
+    numbers = set(re.findall(r"\d+", f"{happens} {comes_of_it}"))
+    assert {str(each) for each in numbers_in(case.expected)} <= numbers
+    assert set(rules[1].split(", ")) <= set(told_rules.split(", "))
 
 
 # -- the cases that are about arrival, on the real books ----------------------------------------------
