@@ -39,7 +39,7 @@ def test_from_there_the_same_can_be_refunded(busy_store: PageShop, visitor: Visi
     ("query", "words"),
     [
         pytest.param("what=amount&amount=100.01", "up to 100.00 can be refunded", id="too much"),
-        pytest.param("what=lines", "lines", id="no items"),
+        pytest.param("what=lines", "Type how many units", id="no items"),
         pytest.param("what=lines&line-4510=3", "has 2 units left", id="too many units"),
     ],
 )
