@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from collections.abc import Callable
 
 from celery.signals import worker_shutting_down
 
@@ -22,12 +24,20 @@ LAST_WORD_SECONDS = 5  # beyond the grace time that a supervisor gives
 
 
 @worker_shutting_down.connect(weak=False)
-def end_at_last(**_: object) -> None:
-    """A worker asked to stop does stop: without a broker, and with nobody left to insist, Celery may wait for ever.
+def stop_in_time(how: str, **_: object) -> None:
+    """SIGTERM: nothing more is taken, and the worker ends as soon as what is in hand is done.
 
-    Nothing is lost by it: what was not booked is pending still.
+    What is not done within STOP_GRACE_SECONDS is broken off and returned (SIGQUIT, Celery's cold stop). Whatever happens the
+    worker does end: without a broker, and with nobody left to insist, Celery may wait for ever. Nothing is lost by any
+    of it: what was not booked is pending still.
     """
-    seconds = load_settings().stop_grace_seconds + LAST_WORD_SECONDS
-    timer = threading.Timer(seconds, os._exit, (1,))
+    grace = load_settings().stop_grace_seconds
+    if how == "Warm":
+        after(grace, os.kill, os.getpid(), signal.SIGQUIT)
+    after(grace + LAST_WORD_SECONDS, os._exit, 1)
+
+
+def after(seconds: float, act: Callable[..., object], *given: object) -> None:
+    timer = threading.Timer(seconds, act, given)
     timer.daemon = True
     timer.start()

@@ -63,8 +63,7 @@ SETTINGS: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # the default gives up after 100 tries
     "worker_cancel_long_running_tasks_on_connection_loss": True,  # their messages come again anyway
-    "worker_soft_shutdown_timeout": 20,  # finish what is in hand, then return the rest
-    "worker_enable_soft_shutdown_on_idle": False,  # with nothing in hand it ends at once
+    "worker_soft_shutdown_timeout": 0,  # it would wait all its time for a task of a moment; see `stop_in_time`
     "task_ignore_result": True,  # with no result backend there is nothing to leak, fill or forge
     "task_serializer": "json",
     "result_serializer": "json",

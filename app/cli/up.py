@@ -88,13 +88,9 @@ def children(here: Session, *, flower: bool) -> list[Child]:
     """The processes of `up`, each with the settings in its environment."""
     settings = here.settings
     env, grace = here.environment(), settings.stop_grace_seconds + KILL_AFTER_GRACE_SECONDS
-    worker_env = {
-        **env,
-        "REMAP_SIGTERM": "SIGQUIT",
-    }  # Celery's soft stop: return what cannot be finished in time
     found = [
         Child("receiver", receiver_command(settings), env, grace),
-        Child("worker", worker_command(settings), worker_env, grace),
+        Child("worker", worker_command(settings), env, grace),
         Child("scheduler", scheduler_command(settings), env, grace),
     ]
     if flower:

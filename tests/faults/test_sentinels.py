@@ -37,7 +37,7 @@ def worker(broker: Watched, database_url: str, tmp_path: Path) -> Iterator[subpr
         database_url=database_url, redis_url=broker.url, shopify_api_secret=(SecretStr("hush"),)
     )
     celery = (sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker", "--concurrency", "1")
-    environment = {**os.environ, **settings.environment(), "REMAP_SIGTERM": "SIGQUIT"}
+    environment = {**os.environ, **settings.environment()}
     with (tmp_path / "worker.log").open("wb") as log:
         child = subprocess.Popen(celery, env=environment, stdout=log, stderr=log)
     yield child

@@ -244,7 +244,7 @@ def worker(world: World, redis_url: str, tmp_path: Path) -> Iterator[Path]:
     with log.open("w") as out:
         child = subprocess.Popen(
             [sys.executable, *command.split(), "--without-mingle"],
-            env={**os.environ, **ours.environment(), "REMAP_SIGTERM": "SIGQUIT"},
+            env={**os.environ, **ours.environment()},
             stdout=out,
             stderr=out,
         )

@@ -83,7 +83,7 @@ def settings(database_url, redis_url):
 @pytest.fixture
 def worker(settings, tmp_path):
     """A worker of one process, started as `unwind up` starts it; ended as a platform ends it."""
-    environment = {**os.environ, **settings.environment(), "REMAP_SIGTERM": "SIGQUIT"}
+    environment = {**os.environ, **settings.environment()}
     command = [
         sys.executable,
         "-m",

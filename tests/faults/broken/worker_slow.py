@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 
 from tasks.steps import settle
 from tasks.steps.load import World, load_books
 
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = float(os.environ.get("PAUSE_SECONDS", "0.3"))
 
 
 def load_slowly(world: World, customers: Iterable[int]) -> None:
