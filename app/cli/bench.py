@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.cli import bench_drain, bench_import, bench_receiver
+from app.cli import bench_drain, bench_import, bench_pages, bench_receiver
 from app.cli.bench_scratch import Bar, bar, machine
 from app.cli.context import ENV_FILE, data_option, emit, ended_by_sigterm, in_force, json_option, note
 from app.cli.tables import table
@@ -30,19 +30,30 @@ BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at l
     is_flag=True,
     help="A file of 100,000 lines from another program, and one of 10,000.",
 )
+@click.option(
+    "--pages", is_flag=True, help="The admin's pages in a shop of 200,000 orders, and in an empty one."
+)
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that it works, says nothing of speed.")
 @data_option
 @json_option
 def bench(
-    receiver: bool, drain: bool, growth: bool, imported: bool, quick: bool, data: Path, as_json: bool
+    receiver: bool,
+    drain: bool,
+    growth: bool,
+    imported: bool,
+    pages: bool,
+    quick: bool,
+    data: Path,
+    as_json: bool,
 ) -> int | None:
     """Measure this machine: all of it, or the parts that are named.
 
     Works in databases of its own, made beside the one of DATABASE_URL (or of the embedded server) and dropped at the
     end. Everything is a ratio to something that runs in turns with it, so a busy machine falsifies less. Status 1 when
-    a webhook was lost or the books do not verify; never because of a speed.
+    a webhook was lost or the books do not verify, and when a page is slow or grows with its shop; never because of
+    another speed.
     """
-    named = {"receiver": receiver, "drain": drain, "growth": growth, "import": imported}
+    named = {"receiver": receiver, "drain": drain, "growth": growth, "import": imported, "pages": pages}
     wanted = [name for name, chosen in named.items() if chosen or not any(named.values())]
     with ended_by_sigterm(), bar() as progress:
         found = measured(wanted, data, progress, quick=quick)
@@ -71,6 +82,9 @@ def measure(
     if name == "import":
         files = bench_import.QUICK if quick else bench_import.FULL
         return bench_import.measure_import(settings, database_url, files, progress)
+    if name == "pages":
+        pages = bench_pages.QUICK if quick else bench_pages.FULL
+        return bench_pages.measure_pages(settings, pages, progress)
     sizes = bench_drain.QUICK if quick else bench_drain.FULL
     if name == "drain":
         return bench_drain.measure_drain(database_url, sizes, progress)
@@ -78,10 +92,13 @@ def measure(
 
 
 def wrong(found: Mapping[str, Any]) -> bool:
-    """Whether anything was lost, refused or booked otherwise than the record says."""
-    receiver, drain, imported = (found.get(name, {}) for name in ("receiver", "drain", "import"))
+    """Whether anything was lost, refused or booked otherwise than the record says, or a page is too slow."""
+    receiver, drain, imported, pages = (
+        found.get(name, {}) for name in ("receiver", "drain", "import", "pages")
+    )
     lost = [receiver.get("lost"), receiver.get("refused")]
-    return any([*lost, drain.get("differences"), imported.get("differences"), imported.get("changed")])
+    slow = [] if found["quick"] else [pages.get("too_slow"), pages.get("grows")]
+    return any([*lost, *slow, drain.get("differences"), imported.get("differences"), imported.get("changed")])
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -90,9 +107,26 @@ def in_words(found: Mapping[str, Any]) -> str:
     for name in BARS:
         if name in found:
             lines += ["", heading(name, found[name]), rows_of(found[name]), bar_of(name, found[name])]
+    if "pages" in found:
+        lines += ["", *of_pages(found["pages"])]
     if found["quick"]:
         lines += ["", "--quick: too little was measured to say anything of speed"]
     return "\n".join(lines)
+
+
+def of_pages(figures: Mapping[str, Any]) -> list[str]:
+    """Each page on a line; what is too slow, or grows, by name."""
+    built = ", ".join(f"{figures[name]} {name}" for name in ("orders", "entries", "customers", "redemptions"))
+    columns = ("page", "large_p50_ms", "large_p95_ms", "beside", "beside_p50_ms", "ratio")
+    rows = [[row[name] for name in columns] for row in figures["pages"]]
+    return [
+        f"pages: {built}; {figures['rounds']} rounds",
+        table(columns, rows, empty=""),
+        f"worst p95 {figures['worst_p95_ms']} ms, worst ratio {figures['worst_ratio']}"
+        f"   (wanted: at most {bench_pages.P95_MS_MOST:g} ms, below {bench_pages.RATIO_MOST:g})",
+        *(f"too slow: {page}" for page in figures["too_slow"]),
+        *(f"grows with its shop: {page}" for page in figures["grows"]),
+    ]
 
 
 def heading(name: str, figures: Mapping[str, Any]) -> str:

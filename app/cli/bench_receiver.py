@@ -68,8 +68,8 @@ def measure_receiver(settings: Settings, sizes: Sizes, bar: Bar) -> dict[str, An
         url = stack.enter_context(scratch_database(settings.database_url))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unwind-bench-")))
         stack.enter_context(answered_bell(settings.redis_url))
-        ours = _server(stack, settings, url, None, folder / "receiver.log")
-        bare = _server(stack, settings, url, BARE, folder / "bare.log")
+        ours = served(stack, settings, url, None, folder / "receiver.log")
+        bare = served(stack, settings, url, BARE, folder / "bare.log")
         messages = list(_messages())
         rounds: dict[str, list[Round]] = {"receiver": [], "bare": []}
         with bar.part("receiver: against HMAC only", sizes.rounds + 1):
@@ -103,7 +103,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
 
-def _server(stack: ExitStack, settings: Settings, url: str, target: str | None, log: Path) -> Server:
+def served(stack: ExitStack, settings: Settings, url: str, target: str | None, log: Path) -> Server:
     """The receiver as `unwind up` starts it, or another application under the same options."""
     ours = settings.model_copy(
         update={

@@ -175,7 +175,8 @@ def _wrongs(found: Mapping[str, Any], now: datetime) -> Sequence[str]:
         said.append("The connection to Shopify needs you: open the app once from the store's admin.")
     if pending["oldest_seconds"] > BACKLOG_MINUTES * 60:
         minutes = pending["oldest_seconds"] // 60
-        said.append(f"{pending['count']} events wait to be processed, the oldest for {minutes} minutes.")
+        wait = "1 event waits" if pending["count"] == 1 else f"{pending['count']} events wait"
+        said.append(f"{wait} to be processed, the oldest for {minutes} minutes.")
     if found["failed"]:
         said.append(f"{_counted(found['failed'], 'event')} could not be processed.")
     if found["attention"]["outbox"]:
