@@ -24,7 +24,6 @@ from tasks.steps.tier_standing import tier_standing
 
 LOTS_SHOWN = 10  # the others are folded away
 ENTRIES = 20  # of the activity, a page
-CUSTOM = "custom"  # a redemption of any amount, for no reward of the program
 DONE = {
     "granted": "The points were given. The customer can spend them now.",
     "pinned": "The tier is kept by hand now: it does not move.",
@@ -93,6 +92,7 @@ def show(visit: Visit, *, said: Said | None = None, act: str = "") -> Response:
     if id != visit.ids["customer_id"]:  # merged at Shopify: whoever it is now (R33)
         return visit.go("customer", customer_id=id)
     wanted = Wanted(customer_id=id)
+    orders = visit.read(listings.orders_of, id)
     entries = visit.read(activity_listing, wanted, cursor=visit.cursor, limit=ENTRIES)
     return visit.page(
         "customer.html",
@@ -104,9 +104,12 @@ def show(visit: Visit, *, said: Said | None = None, act: str = "") -> Response:
         standing=visit.read(tier_standing, id),
         windows=WINDOWS,
         downgrade=DOWNGRADE,
-        orders=visit.read(listings.orders_of, id),
+        orders=orders,
+        order_names={order["id"]: order["name"] for order in orders},
+        rules={rule["id"]: rule["name"] for rule in visit.settings["earning"]},
         redemptions=visit.read(listings.redemptions_of, id),
         statuses=redemptions.STATUS,
+        unnamed=redemptions.unnamed,
         lock=visit.found("get_reversal_lock"),
         entries=entries.rows,
         cursor=cursor_text(entries.cursor),
@@ -153,7 +156,7 @@ def spend_asked(visit: Visit) -> dict[str, Any]:
     """A reward of the program, or any amount for `custom`; a code that is there already is tracked."""
     reward, code = visit.form.get("reward", ""), visit.form.get("code", "").strip()
     body: dict[str, Any] = {"customer_id": str(visit.ids["customer_id"]), "reward": reward}
-    if reward == CUSTOM:
+    if reward == redemptions.CUSTOM:
         body["amount"] = amount_typed(visit.form.get("amount", ""))
     return {**body, "code": code} if code else body
 

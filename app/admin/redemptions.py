@@ -14,6 +14,7 @@ from app.admin.visit import Page, Visit, amount_typed
 from app.api.paging import cursor_text
 from tasks.steps import listings
 
+CUSTOM = "custom"  # a redemption of any amount, for no reward of the program
 LOOKS_MAX = 6  # at a code that is being changed: after 1, 2, 4, ... seconds; then whoever waits clicks
 
 
@@ -100,7 +101,13 @@ def show_all(visit: Visit) -> Response:
         choices=FILTER,
         chosen=status or "",
         search=search,
+        unnamed=unnamed,
     )
+
+
+def unnamed(reward: str) -> str:
+    """What to call a reward that the program has no name for: it was taken out of it, or never was in it."""
+    return "Any amount" if reward == CUSTOM else reward
 
 
 # -- one redemption ----------------------------------------------------------------------------------
@@ -115,7 +122,7 @@ def show(visit: Visit, *, said: Said | None = None, tried: Said | None = None, a
         "redemption.html",
         status=200 if said is None else said.status,
         redemption=found,
-        name=rewards.get(found["reward"], found["reward"]),
+        name=rewards.get(found["reward"]) or unnamed(found["reward"]),
         left=found["amount"] - found["returned"],
         reward_status=STATUS[state],
         message=in_buttons(found["cancellation"]["message"], used=state == "used"),

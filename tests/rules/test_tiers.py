@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from models.rules.plan import OrderPlan
 from models.rules.program import Program
-from models.rules.tiers import Change, level_of, tier_with_history, totals, window_start
+from models.rules.tiers import Change, level_after, level_of, tier_with_history, totals, window_start
 from tasks.steps.counting import changes_of, counted_of
 from tests.books import open_books, play, state_of
 from tests.flows.stories import Story, came
@@ -101,6 +102,24 @@ def test_a_window_starts_where_its_name_says() -> None:
     assert window_start("calendar_year", today) == date(2027, 1, 1)
     assert window_start("rolling_year", today) == date(2026, 3, 2)
     assert window_start("lifetime", today) == date.min
+
+
+@pytest.mark.parametrize(
+    ("current", "reached", "then"),
+    [
+        pytest.param(None, 0, "silver", id="nothing yet"),
+        pytest.param("silver", 60, "gold", id="one level up"),
+        pytest.param("gold", 100, None, id="at the top"),
+        pytest.param("silver", 20, "gold", id="kept though no longer met: the next is above it"),
+        pytest.param(None, 100, None, id="met, and not looked at yet"),
+        pytest.param("bronze", 20, "silver", id="a level that the program has no more"),
+    ],
+)
+def test_the_next_level_is_the_lowest_above_that_is_not_met(
+    current: str | None, reached: int, then: str | None
+) -> None:
+    found = level_after(tiered().tiers, current, Fraction(reached))
+    assert then == (None if found is None else found.id)
 
 
 def test_days_are_days_of_the_shops_time_zone() -> None:

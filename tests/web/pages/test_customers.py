@@ -83,6 +83,33 @@ def test_the_profile_shows_what_is_there_what_expires_next_and_what_happened(
     assert f"https://{store.domain}/admin/customers/{CUSTOMER}" in [a["href"] for a in page.main.all("a")]
 
 
+def test_a_merged_customer_is_whom_he_became_with_both_ones_orders(
+    busy_store: PageShop, visitor: Visitor
+) -> None:
+    """R33: the address of the one leads to the other."""
+    busy_store.place(460, customer=7002)
+    busy_store.run(
+        "insert into customer_aliases (shop_id, customer_id, survivor_id, cause) values (:shop_id, 7002, :to, 'x')",
+        to=CUSTOMER,
+    )
+    went = visitor.get("/customers/7002", status=303)
+    assert went.location == f"/admin/customers/{CUSTOMER}"
+    assert visitor.get(went.location).link("#460")
+
+
+def test_credits_have_their_decimals(new_page_shop: NewPageShop) -> None:
+    store = new_page_shop(unit={"kind": "credits", "scale": 2}, rewards=[])
+    store.grant(1_000)
+    visitor = store.visitor()
+    page = visitor.get(f"/customers/{CUSTOMER}")
+    done = visitor.submit(page, "Give points", amount="2,25", reason="x")
+    assert "Balance 12.25 credits" in done.text
+    made = visitor.submit(done, "Spend points", reward="custom", amount="10.5")
+    assert made.h1.startswith("Any amount") and "10.50 credits" in made.text
+    part = visitor.submit(made, "Give back", amount="0.5")
+    assert "10.00 credits" in part.text and store.balance() == 225
+
+
 def test_the_activity_card_leads_to_orders_and_redemptions_page_by_page(
     busy_store: PageShop, visitor: Visitor, profile: Answer
 ) -> None:
