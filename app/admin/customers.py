@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest
 from app.admin import redemptions
 from app.admin.asking import Said
 from app.admin.entries import action, leads_to
-from app.admin.filters import zone
+from app.admin.filters import rule, zone
 from app.admin.visit import Page, Visit, amount_typed
 from app.api.paging import cursor_text
 from tasks.steps import listings
@@ -23,6 +23,7 @@ from tasks.steps.identifiers import TEXT_MAX, Hashers
 from tasks.steps.tier_standing import tier_standing
 
 LOTS_SHOWN = 10  # the others are folded away
+CUSTOM = "custom"  # a redemption of any amount, for no reward of the program
 ENTRIES = 20  # of the activity, a page
 DONE = {
     "granted": "The points were given. The customer can spend them now.",
@@ -106,10 +107,8 @@ def show(visit: Visit, *, said: Said | None = None, act: str = "") -> Response:
         downgrade=DOWNGRADE,
         orders=orders,
         order_names={order["id"]: order["name"] for order in orders},
-        rules={rule["id"]: rule["name"] for rule in visit.settings["earning"]},
         redemptions=visit.read(listings.redemptions_of, id),
         statuses=redemptions.STATUS,
-        unnamed=redemptions.unnamed,
         lock=visit.found("get_reversal_lock"),
         entries=entries.rows,
         cursor=cursor_text(entries.cursor),
@@ -124,11 +123,11 @@ def show(visit: Visit, *, said: Said | None = None, act: str = "") -> Response:
 
 
 def source_of(lot: str) -> tuple[str, str | None]:
-    """Where a lot comes from, in words, and its order: `order:450:place-order` -> ("place-order", "450")."""
+    """Where a lot comes from, in words, and its order: `order:450:place-order` -> ("Place an order", "450")."""
     kind, _, rest = lot.partition(":")
-    order_id, _, rule = rest.partition(":")
+    order_id, _, target = rest.partition(":")
     if kind == "order" and order_id.isdigit():
-        return rule, order_id
+        return rule(target), order_id
     return SOURCES.get(kind, kind), None
 
 
@@ -156,7 +155,7 @@ def spend_asked(visit: Visit) -> dict[str, Any]:
     """A reward of the program, or any amount for `custom`; a code that is there already is tracked."""
     reward, code = visit.form.get("reward", ""), visit.form.get("code", "").strip()
     body: dict[str, Any] = {"customer_id": str(visit.ids["customer_id"]), "reward": reward}
-    if reward == redemptions.CUSTOM:
+    if reward == CUSTOM:
         body["amount"] = amount_typed(visit.form.get("amount", ""))
     return {**body, "code": code} if code else body
 

@@ -10,11 +10,11 @@ from flask import Response
 from werkzeug.exceptions import BadRequest
 
 from app.admin.asking import Said
+from app.admin.filters import plain
 from app.admin.visit import Page, Visit, amount_typed
 from app.api.paging import cursor_text
 from tasks.steps import listings
 
-CUSTOM = "custom"  # a redemption of any amount, for no reward of the program
 LOOKS_MAX = 6  # at a code that is being changed: after 1, 2, 4, ... seconds; then whoever waits clicks
 
 
@@ -101,13 +101,7 @@ def show_all(visit: Visit) -> Response:
         choices=FILTER,
         chosen=status or "",
         search=search,
-        unnamed=unnamed,
     )
-
-
-def unnamed(reward: str) -> str:
-    """What to call a reward that the program has no name for: it was taken out of it, or never was in it."""
-    return "Any amount" if reward == CUSTOM else reward
 
 
 # -- one redemption ----------------------------------------------------------------------------------
@@ -117,12 +111,10 @@ def show(visit: Visit, *, said: Said | None = None, tried: Said | None = None, a
     """A redemption. said: what was refused     tried: what a preview says, of `act`"""
     found = visit.found("get_redemption")
     state = found["cancellation"]["state"]
-    rewards = {reward["id"]: reward["name"] for reward in visit.settings["rewards"]}
     return visit.page(
         "redemption.html",
         status=200 if said is None else said.status,
         redemption=found,
-        name=rewards.get(found["reward"]) or unnamed(found["reward"]),
         left=found["amount"] - found["returned"],
         reward_status=STATUS[state],
         message=in_buttons(found["cancellation"]["message"], used=state == "used"),
@@ -143,8 +135,7 @@ def show(visit: Visit, *, said: Said | None = None, tried: Said | None = None, a
 def in_buttons(message: str, *, used: bool) -> str:
     """The API's words with the page's name for `force`."""
     button = "“Refund points”" if used else "“Refund points anyway”"
-    text = message.replace("with force", f"with {button}")
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{plain(message.replace('with force', f'with {button}'))}."
 
 
 def looks_of(visit: Visit) -> int:
