@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,17 +14,24 @@ from markupsafe import Markup
 
 from tasks.steps.words import REASONS
 
+ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+
 
 def when(at: str | datetime | None) -> Markup:
     """`5 Mar 2026, 09:30`, in the program's time zone; the exact time for programs and on hover."""
     if at is None:
         return Markup("&ndash;")
     exact = moment(at)
-    local = exact.astimezone(zone())
-    text = f"{local.day} {local:%b %Y, %H:%M}"
+    shown = f"{exact.astimezone(zone()):%Y-%m-%d %H:%M:%S}"
     return Markup('<time datetime="{}" title="{} {}">{}</time>').format(
-        exact.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}", str(zone()), text
+        exact.isoformat(), shown, str(zone()), local(exact)
     )
+
+
+def local(at: str | datetime) -> str:
+    """`5 Mar 2026, 09:30`, bare."""
+    there = moment(at).astimezone(zone())
+    return f"{there.day} {there:%b %Y, %H:%M}"
 
 
 def day(at: str | datetime | None) -> Markup:
@@ -60,10 +69,11 @@ def points(amount: Any, signed: bool = False) -> str:
 
 
 def number(amount: Any, signed: bool = False) -> str:
-    """`1,250`; `signed`: `+1,250`, and a true minus."""
+    """`1,250`, credits with their places: `1,250.50`; `signed`: `+1,250`, and a true minus."""
     if amount is None:
         return "–"
-    text = f"{abs(amount):,}"
+    places = settings().get("unit", {}).get("scale", 0)
+    text = f"{abs(amount):,.{places}f}" if isinstance(amount, Decimal) else f"{abs(amount):,}"
     if amount < 0:
         return f"−{text}"
     return f"+{text}" if signed and amount else text
@@ -82,6 +92,17 @@ def spoken(code: str | None) -> str:
     """`partially_refunded` -> `Partially refunded`."""
     text = (code or "–").replace("_", " ").replace(".", " ").lower()
     return text[:1].upper() + text[1:]
+
+
+def plain(words: str) -> str:
+    """A message of the API as a sentence: times as people read them, and not again that nothing was done."""
+    told = ISO_TIME.sub(lambda found: local(found[0]), words.removesuffix("; nothing was done"))
+    return told[:1].upper() + told[1:]
+
+
+def arrows(words: str) -> str:
+    """`balance 500 -> 400` with an arrow."""
+    return words.replace("->", "→")
 
 
 def reason(code: str) -> str:
@@ -125,6 +146,8 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "money": money,
     "spoken": spoken,
     "who": who,
+    "plain": plain,
+    "arrows": arrows,
     "reason": reason,
     "rule": rule,
     "reward": reward,

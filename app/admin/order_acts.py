@@ -9,12 +9,18 @@ from typing import Any
 from flask import Response
 
 from app.admin.asking import Said
+from app.admin.filters import plain
 from app.admin.visit import Page, Visit
 from models.errors import NotFound
 from tasks.steps.story import story
 
 LINE = "line-"  # the fields of a form with the units of each line
 WISH = "what"  # amount, lines or rest
+WRONG = {  # what to type, by the field of the API that was not as it should be
+    "amount": "Type an amount such as 12.50.",
+    "lines": "Type how many units of which line come back.",
+    "reason": "A reason is one line of at most 200 characters.",
+}
 DONE = {
     "refunded": "The refund is booked. What it did stands below.",
     "cancelled": "The order is cancelled. What that did stands below.",
@@ -131,6 +137,17 @@ def units_of(given: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
+def wrong_in(said: Said | None) -> dict[str, str]:
+    """What is wrong with what was typed, by field: `{"amount": "Type ..."}`. Empty where it is no field's fault."""
+    if said is None or said.ok:
+        return {}
+    field = str(said.details.get("field", "")).partition("[")[0]
+    if said.code == "invalid_request":
+        return {field: WRONG[field]} if field in WRONG else {}
+    name = {"wrong_amount": "amount", "unknown_line": "lines", "wrong_quantity": "lines"}.get(said.code)
+    return {} if name is None else {name: plain(said.message) + "."}
+
+
 def fields_of(given: Mapping[str, str]) -> dict[str, str]:
     """What a form asked to be refunded, to be carried on to the next one."""
     return {name: text for name, text in given.items() if name in (WISH, "amount") or name.startswith(LINE)}
@@ -170,6 +187,7 @@ def _shown(
         said=said,
         would=would,
         given=given,
+        wrong=wrong_in(said),
         fields=fields_of(given) if act.wishes else {},
     )
 

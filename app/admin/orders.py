@@ -54,6 +54,7 @@ def show(visit: Visit) -> Response:
         cursor=cursor_text(found.cursor),
         statuses=[("", "Any"), *((status, spoken(status)) for status in listings.ORDER_STATUSES)],
         flags=FLAGS,
+        quiet=listings.QUIET_FLAGS,
         notes=[("", "Any"), *FLAGS.items()],
     )
 

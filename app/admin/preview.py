@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from app.admin.order_acts import fields_of, known_order, wish_of
+from app.admin.order_acts import fields_of, known_order, wish_of, wrong_in
 from app.admin.visit import Page, Visit
 from tasks.steps import listings
 
@@ -27,6 +27,7 @@ def show(visit: Visit) -> Response:
         said=said,
         would=would,
         given=visit.query,
+        wrong=wrong_in(said),
         fields=fields_of(visit.query),
     )
 

@@ -16,6 +16,7 @@ from models.rules.money import from_minor
 from models.rules.order import MERCHANT_REFUND_FIRST, OrderFacts, refund_key
 from models.rules.plan import reversal_key
 from tasks.steps import read, sql
+from tasks.steps.listings import QUIET_FLAGS
 from tasks.steps.preview import lines_left
 from tasks.steps.remaining import remaining
 from tasks.steps.trace import explained, looked_at
@@ -102,10 +103,15 @@ def _moneys(order: OrderFacts, refund_id: int) -> list[dict[str, str]]:
     ]
 
 
-def _flags(traced: Told) -> list[dict[str, str]]:
+def _flags(traced: Told) -> list[dict[str, Any]]:
     """What somebody should know of the order, and what to do about it."""
     return [
-        {**flag, "words": REASONS[flag["code"]], "advice": ADVICE.get(flag["code"], "")}
+        {
+            **flag,
+            "words": REASONS[flag["code"]],
+            "advice": ADVICE.get(flag["code"], ""),
+            "quiet": flag["code"] in QUIET_FLAGS,
+        }
         for flag in traced["flags"]
     ]
 

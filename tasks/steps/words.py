@@ -57,11 +57,11 @@ REASONS = {
 ADVICE = {
     "CANCELLED_PAID_WAITING": "Refund it at Shopify, or cancel it here if the money will not go back",
     "VOIDED_STILL_OWED": "See at Shopify whether it will be paid; pending points wait until then",
-    "NO_CUSTOMER": "Nothing: once Shopify names a customer, the order counts",
-    "PLACED_BEFORE_INSTALL": "Nothing: it earns nothing here; import its points where another program gave them",
-    "TEST_ORDER_IGNORED": "Nothing; the settings can include test orders",
+    "NO_CUSTOMER": "Nothing to do: it counts as soon as Shopify names a customer",
+    "PLACED_BEFORE_INSTALL": "Nothing to do: it earns nothing here; points that another program gave for it can be imported",
+    "TEST_ORDER_IGNORED": "Nothing to do: the settings can include test orders",
     "REFUND_CONFLICT": "Compare the refund with Shopify's; undo it here if it is not right",
-    "ORDER_UNKNOWN": "Nothing for an hour: the order is asked for at Shopify; then run a reconciliation",
+    "ORDER_UNKNOWN": "Nothing to do for an hour: the order is asked for at Shopify; if it stays away, run a reconciliation",
     "REFUNDED_TWICE": "Undo the refund by hand if Shopify's is of the same money",
     "CODE_OF_CANCELLED": "The customer has had both; undo the redemption's cancellation, where its code was left, to spend the points again",
 }

@@ -81,9 +81,10 @@ def test_a_long_list_is_turned_page_by_page(store: PageShop) -> None:
 def test_a_refund_is_explained_in_plain_words(spent: PageShop) -> None:
     spent.refund(450, 9001, 2_000)
     page = spent.visitor().get("/orders/450")
-    assert (
-        "20.00 of 100.00 EUR refunded = 1/5: Place an order: 1/5 of 500 = 100 points taken back" in page.text
-    )
+    told = page.main.find("ol").text
+    assert "20.00 of 100.00 EUR refunded = 1/5:" in told
+    assert "Place an order: 1/5 of 500 = 100 points taken back" in told
+    assert "0 points of 500 given back (a partial refund without items)" in told
     assert "balance 1000 → 900" in page.text and "told by Shopify" in page.text
     assert "Rules R1, R2, R6. At most 500 points could be taken back." in page.text
     assert "version 1" in page.text and "Lot order:450:place-order: −100." in page.text
@@ -221,6 +222,39 @@ def test_a_refund_is_undone(spent: PageShop) -> None:
     assert "It was: 20.00 of 100.00 EUR refunded = 1/5" in done.text or "Undone" in done.text
     assert spent.balance() == 1_000
     assert "undone already" in visitor.get("/orders/450/refunds/9001/undo", status=409).text
+
+
+def test_an_undo_that_waits_for_a_code_at_shopify_says_so_until_it_is_done(new_page_shop) -> None:
+    """R38: 202; the code that came back is taken away first."""
+    reward = {
+        "id": "5-off",
+        "name": "$5 off",
+        "kind": "amount_discount",
+        "cost": 500,
+        "value": "5.00",
+        "reactivate_code": True,
+    }
+    store: PageShop = new_page_shop(rewards=[reward])
+    store.connect()
+    store.grant(500)
+    redemption = store.redeem(reward="5-off", at=PLACED - timedelta(days=1))
+    store.work_outside()
+    [row] = store.run("select code from redemptions where shop_id = :shop_id and id = :id", id=redemption)
+    store.place(450, code=row.code)
+    store.refund(450, 9001, 10_000, units=2)
+    store.work_outside()
+    visitor = store.visitor()
+    page = visitor.get("/orders/450")
+    assert page.rows[0][0] == "$5 off" and page.rows[0][-1] == "its discount code"
+    look = visitor.get("/orders/450/refunds/9001/undo")
+    assert "First the discount code that came back is taken away at Shopify." in look.text
+    begun = visitor.submit(look, "Undo the refund", reason="The wrong order")
+    assert "Being done at Shopify" in begun.text and "Undo being done at Shopify" in begun.text
+    assert begun.h1 == "Order #450 Fully refunded" and "Asked for" in begun.text
+    assert "being taken away already" in visitor.get("/orders/450/refunds/9001/undo", status=409).text
+    store.work_outside()
+    done = visitor.get("/orders/450")
+    assert done.h1 == "Order #450 Open" and "(reason: The wrong order)" in done.text
 
 
 # -- whose it is -------------------------------------------------------------------------------------
