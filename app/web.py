@@ -86,7 +86,7 @@ def by_path(doors: Mapping[str, WSGIApplication], flask: WSGIApplication) -> WSG
     def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         for prefix, application in doors.items():
-            if path == prefix or (prefix.endswith("/") and path.startswith(prefix)):
+            if path == prefix or (prefix.endswith("/") and f"{path}/".startswith(prefix)):
                 return application(environ, start_response)
         return flask(environ, start_response)
 

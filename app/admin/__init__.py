@@ -20,7 +20,7 @@ from app.admin import (
     program,
     redemptions,
 )
-from app.admin.door import PREFIX, Door
+from app.admin.door import CALLS_PER_MINUTE, PREFIX, Door
 from app.admin.visit import Page
 from app.api.calls import Door as ApiDoor
 
@@ -28,9 +28,9 @@ NOUNS = (home, orders, customers, activity, redemptions, preview, program, atten
 PAGES: Sequence[Page] = tuple(chain.from_iterable(noun.PAGES for noun in NOUNS))
 
 
-def register(app: Flask, api: ApiDoor) -> None:
-    """Mount the pages on an application of their own."""
-    door = Door(app, api)
+def register(app: Flask, api: ApiDoor, *, calls_per_minute: int = CALLS_PER_MINUTE) -> None:
+    """Mount the pages on an application of their own. calls_per_minute: of one shop's visitors together."""
+    door = Door(app, api, calls_per_minute=calls_per_minute)
     login.add_to(app, door)
     for page in PAGES:
         rule = f"{PREFIX}{page.path}"

@@ -21,10 +21,10 @@ import structlog
 from flask import Flask, Response, g, render_template, request
 from markupsafe import Markup
 from sqlalchemy.exc import OperationalError, TimeoutError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.admin import filters, words
-from app.admin.visit import CSRF_FIELD, KEY_FIELD, Visit
+from app.admin.visit import CSRF_FIELD, FRAME, KEY_FIELD, Visit
 from app.api.calls import NOBODY
 from app.api.calls import Door as ApiDoor
 from app.api.limits import admission
@@ -32,7 +32,7 @@ from app.api.reading import ids_of
 from app.install import BOUNCE, BOUNCED, KEPT, RELOAD, bearer, is_local
 from app.pages import BRIDGE, BRIDGE_HOST, ancestors, with_headers
 from app.session_tokens import RETRY_HEADER, NotASessionToken, verify
-from models.errors import Later, NotFound, UnwindError
+from models.errors import InvalidSetting, Later, NotFound, UnwindError
 from models.settings import Settings
 from tasks.steps import admin_logins, shops
 from tasks.steps.tokens import Caller
@@ -45,7 +45,8 @@ COOKIE = "unwind_admin"
 CALLS_PER_MINUTE = 600  # of a shop's visitors together; a page is one call, its pictures none
 FORM_MAX_BYTES = 1024 * 1024
 FOREVER_SECONDS = 365 * 86_400  # static files: their addresses change with the version
-
+RETRY_AFTER_SECONDS = 5
+SAFE = frozenset(["GET", "HEAD"])  # only look
 
 NAVIGATION = (
     ("home", "Home"),
@@ -71,11 +72,14 @@ class NoVisitor(Exception):
 class Door:
     """What the pages share: who may come, how often, and what every answer says of itself."""
 
-    def __init__(self, app: Flask, api: ApiDoor) -> None:
+    def __init__(self, app: Flask, api: ApiDoor, *, calls_per_minute: int = CALLS_PER_MINUTE) -> None:
         self.api = api
         self._settings: Settings = api.settings
-        self._admit = admission(
-            app, self._settings.redis_url, below=f"{PREFIX}/", calls_per_minute=CALLS_PER_MINUTE
+        self._base = urlsplit(
+            api.settings.shopify_app_url
+        ).path  # the path below which this server is known, mostly none
+        self.admit = admission(
+            app, self._settings.redis_url, below=f"{PREFIX}/", calls_per_minute=calls_per_minute
         )
         app.config["MAX_CONTENT_LENGTH"] = FORM_MAX_BYTES
         app.config["SEND_FILE_MAX_AGE_DEFAULT"] = FOREVER_SECONDS
@@ -95,7 +99,7 @@ class Door:
                 return
             caller, csrf = found
             g.caller = caller
-            self._admit()
+            self.admit()
             places.enter_context(self.api.shares.shops.one(caller.shop_id))
             g.visit = Visit(caller=caller, api=self.api, ids=ids_of(arguments), csrf=csrf, embedded=not csrf)
             yield g.visit
@@ -103,15 +107,15 @@ class Door:
     def _who(self) -> tuple[Caller, str] | Response:
         """The shop, and the word that its forms must carry where a cookie speaks."""
         sent = bearer()
-        token = request.args.get("id_token") if sent is None and request.method == "GET" else sent
+        token = request.args.get("id_token") if sent is None and request.method in SAFE else sent
         if token is not None:
             return self._of_session(token, by_header=sent is not None)
         cookie = request.cookies.get(COOKIE)
         if cookie is not None:
             return self._of_login(cookie)
-        if "shop" in request.args and request.method == "GET":
+        if "shop" in request.args and request.method in SAFE:
             return self._to_bounce()
-        self._admit()
+        self.admit()
         raise NoVisitor("nobody")
 
     def _of_session(self, token: str, *, by_header: bool) -> tuple[Caller, str] | Response:
@@ -122,16 +126,14 @@ class Door:
             if not by_header and "shop" in request.args:
                 return self._to_bounce()
             g.retry = by_header
-            self._admit()
+            self.admit()
             raise NoVisitor("session_ended") from None
         g.domain = session.domain
         with self.api.engine.connect() as connection:
             shop = shops.find(connection, session.domain)
         if shop is None:
             if not by_header:
-                return Response(
-                    status=302, headers={"Location": f"/?{urlencode(list(request.args.items()))}"}
-                )
+                return Response(status=302, headers={"Location": f"{self._base}/?{urlencode(request.args)}"})
             raise NoVisitor("not_installed")
         return Caller(shop_id=shop.id, domain=shop.domain), ""
 
@@ -139,41 +141,41 @@ class Door:
         with self.api.engine.connect() as connection:
             caller = admin_logins.visitor(connection, cookie, datetime.now(UTC))
         if caller is None:
-            self._admit()
+            self.admit()
             raise NoVisitor("login_ended")
         csrf = csrf_of(cookie)
-        if request.method != "GET" and not self._is_own_form(csrf):
+        if request.method not in SAFE and not (is_from_here() and is_own_form(csrf)):
             raise NoVisitor("not_our_form")
         return caller, csrf
 
-    def _is_own_form(self, csrf: str) -> bool:
-        """The word of this very login, and no other site's page around it."""
-        given = request.form.get(CSRF_FIELD, "").encode("utf-8", "surrogatepass")
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        return hmac.compare_digest(given, csrf.encode()) and site in ("same-origin", "none")
-
     def _to_bounce(self) -> Response:
         """To App Bridge, which comes back to this very page with a fresh token; once."""
-        given = {name: value for name, value in request.args.items() if name in (*KEPT, "shop")}
-        back = f"{urlsplit(self._settings.shopify_app_url).path}{request.path}?{urlencode({**given, BOUNCED: '1'})}"
+        named = {name: value for name, value in request.args.items() if name in (*KEPT, "shop")}
+        asked = {name: value for name, value in request.args.items() if name not in FRAME}
+        back = f"{self._base}{request.path}?{urlencode({**asked, **named, BOUNCED: '1'})}"
         if request.args.get(BOUNCED) == "1" or not is_local(back):
+            self.admit()
             raise NoVisitor("session_ended")
-        address = f"{self._settings.shopify_app_url}{BOUNCE}?{urlencode({**given, RELOAD: back})}"
+        address = f"{self._settings.shopify_app_url}{BOUNCE}?{urlencode({**named, RELOAD: back})}"
         return Response(status=302, headers={"Location": address})
 
     def failed(self, error: Exception) -> Response:
         """Every error as a page: what happened, what to do."""
         status, name = status_of(error)
-        if status >= 500:
+        if status == 503:
+            log.error("page_busy", path=request.path, error=type(error).__name__)
+        elif status >= 500:
             log.error("page_failed", path=request.path, exc_info=error)
         said = words.ERRORS[name]
         visit: Visit | None = g.get("visit")
         text = render_template("error.html" if visit is not None else "nobody.html", visit=visit, said=said)
         response = Response(text, status=status, content_type="text/html; charset=utf-8")
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         if g.get("retry"):
             response.headers[RETRY_HEADER] = "1"
         if status == 503:
-            response.headers["Retry-After"] = "5"
+            g.come_back = response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 
     def headed(self, response: Response) -> Response:
@@ -186,9 +188,9 @@ class Door:
 
     def _policy(self) -> str:
         """Scripts, styles and calls of this server alone; inside the admin also App Bridge, which puts styles in."""
-        caller: Caller | None = g.get("caller")
-        inside = caller is not None and not g.visit.csrf if "visit" in g else False
-        domain = caller.domain if caller is not None and inside else g.get("domain")
+        visit: Visit | None = g.get("visit")
+        inside = visit is not None and visit.embedded
+        domain = None if visit is not None and not inside else g.get("domain") or named_shop()
         bridge = f" {BRIDGE_HOST}" if inside else ""
         style = "'self' 'unsafe-inline'" if inside else "'self'"
         talks = "'self' https://*.shopify.com https://*.shopifysvc.com" if inside else "'self'"
@@ -223,6 +225,25 @@ def hidden(visit: Visit) -> Markup:
     return Markup("").join(inputs)
 
 
+def is_from_here() -> bool:
+    """No other site's page sent it, as browsers tell; what tells nothing is believed, and shown the door elsewhere."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+
+
+def is_own_form(csrf: str) -> bool:
+    """It carries the word of this very login."""
+    given = request.form.get(CSRF_FIELD, "").encode("utf-8", "surrogatepass")
+    return hmac.compare_digest(given, csrf.encode())
+
+
+def named_shop() -> str | None:
+    """The shop that the address names, which may frame a page that says nothing of any shop."""
+    try:
+        return shops.normal_domain(request.args.get("shop", ""))
+    except InvalidSetting:
+        return None
+
+
 def csrf_of(cookie: str) -> str:
     """The word of a login's forms: from its secret, so nothing more is kept, and useless without the cookie."""
     return hmac.new(cookie.encode("utf-8", "surrogatepass"), b"unwind admin form", hashlib.sha256).hexdigest()
@@ -237,9 +258,7 @@ def status_of(error: Exception) -> tuple[int, str]:
     if isinstance(error, Later | OperationalError | TimeoutError):
         return 503, "busy"
     if isinstance(error, HTTPException) and error.code is not None and error.code < 500:
-        return error.code, {404: "not_found", 405: "not_found", 429: "too_often"}.get(
-            error.code, "bad_request"
-        )
+        return error.code, words.OF_STATUS.get(error.code, "bad_request")
     if isinstance(error, UnwindError) and getattr(error, "status", 500) < 500:
         return int(getattr(error, "status", 400)), "bad_request"
     return 500, "unexpected"

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, render_template, request
 from werkzeug.utils import redirect
 
-from app.admin.door import COOKIE, PREFIX, Door, NoVisitor
+from app.admin.door import COOKIE, PREFIX, Door, NoVisitor, is_from_here
+from app.api.calls import NOBODY
 from tasks.steps import admin_logins
 
 PATH = f"{PREFIX}/login"
@@ -25,8 +26,14 @@ def add_to(app: Flask, door: Door) -> None:
 
     @app.post(PATH)
     def logged_in() -> Response:
-        with api.engine.begin() as connection:
-            cookie = admin_logins.redeem(connection, request.form.get("token", ""), datetime.now(UTC))
+        if not is_from_here():  # else another site could log this browser in to a store of its own
+            raise NoVisitor("not_our_form")
+        with api.shares.calls.one(NOBODY):
+            door.admit()
+            with api.engine.begin() as connection:
+                cookie = admin_logins.redeem(connection, request.form.get("token", ""), datetime.now(UTC))
+                if cookie is not None:
+                    admin_logins.end(connection, request.cookies.get(COOKIE, ""))
         if cookie is None:
             raise NoVisitor("link_used")
         response = Response(status=303, headers={"Location": f"{PREFIX}/"})

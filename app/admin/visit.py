@@ -33,6 +33,21 @@ T = TypeVar("T")
 
 KEY_FIELD = "key"  # of a form: sent twice by a nervous finger it is still one act
 CSRF_FIELD = "csrf"
+FRAME = frozenset(  # what Shopify's admin and App Bridge put into an address: none of it is the page's
+    [
+        "shop",
+        "host",
+        "embedded",
+        "locale",
+        "session",
+        "timestamp",
+        "hmac",
+        "id_token",
+        "bounced",
+        "code",
+        "state",
+    ]
+)
 DONE = "done"  # of the address that an act leads back to: a name out of the page's own words
 
 
@@ -75,8 +90,8 @@ class Visit:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The address's parameters; empty ones count as absent, as a form of filters sends them."""
-        return {name: value for name, value in request.args.items() if value}
+        """The page's own parameters; empty ones count as absent, as a form of filters sends them."""
+        return {name: value for name, value in request.args.items() if value and name not in FRAME}
 
     def read(
         self, step: Callable[Concatenate[Connection, int, P], T], *arguments: P.args, **named: P.kwargs

@@ -55,6 +55,11 @@ ERRORS = {
         "Something in the address or in the form is missing, or is not as it should be. Nothing was done.",
         "Go back and try again.",
     ),
+    "too_large": Words(
+        "That was too much at once",
+        "What was sent is larger than any form here. Nothing was done.",
+        "Go back and send less. Whole files are imported with `unwind import` on the server.",
+    ),
     "too_often": Words(
         "That was too often",
         "This store's pages were asked for more often than this server answers in a minute.",
@@ -71,3 +76,4 @@ ERRORS = {
         "Try again; if it stays, tell whoever runs this server.",
     ),
 }
+OF_STATUS = {404: "not_found", 405: "not_found", 413: "too_large", 429: "too_often"}
