@@ -23,7 +23,7 @@ class InboxEvent(Base):
         CheckConstraint("state in ('pending', 'done', 'failed', 'discarded')", name="state"),
         Index("ix_inbox_pending", "shop_domain", "id", postgresql_where=text("state = 'pending'")),
         Index("ix_inbox_failed", "shop_domain", "id", postgresql_where=text("state = 'failed'")),
-        Index("ix_inbox_shop", "shop_domain", "id"),
+        Index("ix_inbox_told", "shop_domain", "received_at", postgresql_where=text("topic <> 'orders/read'")),
         Index(
             "ix_inbox_bodies",
             "received_at",

@@ -21,7 +21,8 @@ TAKEN = ("reversed", "returned", "expired", "forgiven")
 
 SHOP = text("select domain, currency, state from shops where id = :shop_id")
 LAST_WEBHOOK = text(
-    "select received_at from inbox where shop_domain = :domain and topic <> 'orders/read' order by id desc limit 1"
+    "select received_at from inbox where shop_domain = :domain and topic <> 'orders/read'"
+    " order by received_at desc limit 1"
 )
 PENDING = text(
     "select count(*) as waiting, min(received_at) as oldest from inbox where shop_domain = :domain and state = 'pending'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, TextClause, text
 
+from tasks.steps import attention, listings, overview
 from tasks.steps.clock import DUE
 from tasks.steps.foreign import ELSEWHERE
 from tasks.steps.merchants import UNDONE_AT
@@ -62,6 +63,46 @@ def test_what_a_merchant_did_to_an_order_is_found_by_the_order(engine: Engine, s
         )
     assert "ix_reversals_redemption" in reversals
     assert "ix_activity_order" in cancelled and "ix_activity_order" in undone
+
+
+MANY_LISTED = (
+    "insert into orders (shop_id, order_id, name, placed_at, facts, status, refunded_minor, flags, counted)"
+    " select :shop, n, '#' || n, now() - n * interval '1 minute', '{}', (array['open', 'voided'])[1 + n % 2], 0,"
+    " case when n % 500 = 0 then '[\"REFUND_CONFLICT\"]' when n % 50 = 0 then '[\"NO_CUSTOMER\"]' else '[]' end::jsonb, '{}'"
+    " from generate_series(1, 5000) as n;"
+    "insert into activity (shop_id, kind, customer_id, cause, target, at, detail)"
+    " select :shop, 'points.granted', n, 'x', 'x', now(), '{}' from generate_series(1, 5000) as n;"
+    "insert into inbox (shop_domain, topic, webhook_id, state)"
+    " select 'd' || n % 10, 'orders/paid', n::text, 'done' from generate_series(1, 5000) as n;"
+    "analyze orders; analyze activity; analyze inbox"
+)
+
+
+def test_the_lists_of_the_pages_are_read_by_indexes(fresh_engine: Engine) -> None:
+    with fresh_engine.begin() as connection:
+        shop = connection.execute(
+            text("insert into shops (domain) values ('lists.myshopify.com') returning id")
+        ).scalar_one()
+        for statement in MANY_LISTED.split(";"):
+            connection.execute(text(statement), {"shop": shop} if ":shop" in statement else {})
+        page = {"shop_id": shop, "before": 2**63 - 1, "limit": 51}
+        orders = plan_of(connection, listings.ORDERS, statuses=["open", "voided"], **page)
+        named = plan_of(
+            connection, listings.NAMED, names=["#7"], id=7, flag="", statuses=["open", "voided"], **page
+        )
+        flagged = plan_of(connection, attention.ORDERS, **page)
+        customers = plan_of(connection, listings.LAST_ENTRIES, **page)
+        last = plan_of(connection, overview.LAST_WEBHOOK, domain="d3")
+        connection.execute(text("set local enable_seqscan = off"))  # as if the table were large
+        taken = plan_of(
+            connection, overview.TAKEN_BACK, shop_id=shop, zone="UTC", since=day(1), until=day(60)
+        )
+    assert "ix_orders_listed" in orders and "Sort Key" not in orders.partition("->  Limit")[2]
+    assert "ix_orders_name" in named and "pk_orders" in named
+    assert "ix_orders_attention" in flagged
+    assert "pk_activity" in customers and "ix_activity_customer" in customers
+    assert "ix_inbox_told" in last
+    assert "ix_timeline_taken" in taken
 
 
 def test_the_orders_of_other_shops_are_looked_up_one_by_one(fresh_engine: Engine) -> None:

@@ -33,7 +33,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
 def test_every_part_is_measured_beside_its_yardstick(quick: subprocess.CompletedProcess[str]) -> None:
     assert quick.returncode == 0, quick.stderr
     found = json.loads(quick.stdout)
-    assert set(found) == {"machine", "quick", "receiver", "drain", "growth", "import"}
+    assert set(found) == {"machine", "quick", "receiver", "drain", "growth", "import", "pages"}
     assert set(found["machine"]) == {"cores", "python", "postgresql"}
     for part, sides in (
         ("receiver", ("receiver", "bare")),
@@ -63,3 +63,12 @@ def test_the_ratios_are_those_of_the_two_sides(quick: subprocess.CompletedProces
     assert found["drain"]["rate_ratio"] > 0
     assert found["growth"]["time_ratio"] > 0
     assert found["growth"]["small"]["ledger_rows"] < found["growth"]["large"]["ledger_rows"]
+
+
+def test_every_page_is_asked_for_in_both_shops(quick: subprocess.CompletedProcess[str]) -> None:
+    pages = json.loads(quick.stdout)["pages"]
+    assert (pages["orders"], pages["customers"]) == (80, 20)
+    assert pages["entries"] >= pages["orders"] * 5
+    asked = {row["page"] for row in pages["pages"]}
+    assert {"/admin/", "/admin/orders", "/admin/orders/<order_id>", "/admin/customers/<customer_id>"} <= asked
+    assert all(row["large_p95_ms"] > 0 and row["beside_p50_ms"] > 0 for row in pages["pages"])

@@ -27,7 +27,7 @@ INDEXES = (
     ("ix_timeline_taken", "timeline (shop_id, at) where kind in (3, 4, 5)"),
     ("ix_activity_kind", "activity (shop_id, kind, id)"),
     ("ix_activity_booked", "activity using brin (booked_at) with (autosummarize = on)"),
-    ("ix_inbox_shop", "inbox (shop_domain, id)"),
+    ("ix_inbox_told", "inbox (shop_domain, received_at) where topic <> 'orders/read'"),
 )
 
 
