@@ -134,10 +134,10 @@ def endpoint(visit: Visit, said: Said | None = None) -> Response:
     if visit.is_act and said is None:
         return act("change_endpoint", "saved", typed)(visit)
     found = visit.found("get_endpoint")
-    state = visit.query.get("state", "")
+    state = visit.query.get("status", "")
     if state and state not in STATES:
         raise BadRequest
-    asked = {name: text for name, text in visit.query.items() if name in ("state", "cursor")}
+    asked = {"state": state, "cursor": visit.query.get("cursor", "")}
     typed_in = visit.is_act and request.endpoint == "integrations_endpoint"
     return visit.page(
         "integrations_endpoint.html",
@@ -157,7 +157,7 @@ def endpoint(visit: Visit, said: Said | None = None) -> Response:
 
 
 def deliveries_of(visit: Visit, query: Mapping[str, str]) -> Any:
-    said = visit.ask("list_deliveries", query=query)
+    said = visit.ask("list_deliveries", query={name: text for name, text in query.items() if text})
     if not said.ok:  # a cursor that no page gave out
         raise BadRequest
     return said.document

@@ -10,7 +10,7 @@ from flask import Response
 
 from app.admin.asking import Said
 from app.admin.program import form as forms
-from app.admin.program.changes import spoken, told, words_of
+from app.admin.program.changes import spoken, summary, told, words_of
 from app.admin.program.form import Form, Proposal
 from app.admin.program.settings import SECTIONS, Section
 from app.admin.visit import Page, Visit
@@ -41,7 +41,9 @@ def show(visit: Visit) -> Response:
     """All sections, each with what is set."""
     standing = standing_of(visit)
     full = forms.with_optional(standing.settings)
-    return visit.page("program.html", full=full, at=forms.at, spoken=spoken, **common(standing))
+    return visit.page(
+        "program.html", full=full, at=forms.at, spoken=spoken, summary=summary, **common(standing)
+    )
 
 
 def edit(section: Section) -> Callable[[Visit], Response]:
@@ -52,8 +54,9 @@ def edit(section: Section) -> Callable[[Visit], Response]:
         if not visit.is_act:
             return shown(visit, standing, forms.form_of(section, standing.version, standing.settings))
         form, act = forms.typed(section, visit.form), visit.form.get(ACT)
-        if act == ADD:
-            return shown(visit, standing, forms.with_new_row(form))
+        if act == ADD and section.rows is not None:
+            longer = forms.with_new_row(form)
+            return shown(visit, standing, longer, focus=f"{longer.row_names[-1]}.name")
         if act == CHANGE:
             return shown(visit, standing, form)
         return proposed(visit, standing, form, confirmed=act == CONFIRM)
@@ -66,7 +69,9 @@ def proposed(visit: Visit, standing: Standing, form: Form, *, confirmed: bool) -
     wanted = forms.proposal(form, standing.settings)
     said = visit.ask("put_program", body=wanted.document, preview=True)
     if not said.ok:
-        return shown(visit, standing, form, status=said.status, said=said, faults=faults_of(said, wanted))
+        faults = faults_of(said, wanted)
+        problems = [(*forms.labelled(form, name), reason) for name, reason in faults.items()]
+        return shown(visit, standing, form, status=said.status, said=said, faults=faults, problems=problems)
     changes = told(forms.differences(standing.settings, said.document), said.document)
     if not changes and confirmed:  # sent twice, or by somebody else meanwhile: it is as it was asked to be
         return saved(visit, form)

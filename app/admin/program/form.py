@@ -212,6 +212,18 @@ def without_optional(full: dict[str, Any], settings: Mapping[str, Any]) -> dict[
     return kept
 
 
+def labelled(form: Form, name: str) -> tuple[str, str]:
+    """A field that stands in this form and what it is called; without a field, what the API calls it."""
+    row, dot, path = name.rpartition("].")
+    rows = form.section.rows
+    known = {setting.path: setting.label for setting in form.section.settings}
+    if rows is not None and dot:
+        known = {f"{row}].{setting.path}": f"{rows.item}: {setting.label}" for setting in rows.settings}
+        if path == "id" and not form.is_new(f"{row}]"):
+            return "", name
+    return (name, known[name]) if name in known else ("", name)
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What differs, those settings too that are shown only once they were set. Numbers are compared as numbers."""
     return programs.diff(with_optional(before), with_optional(as_stored(after, "")))

@@ -138,7 +138,8 @@ REFUNDS = Group(
             path="return_redeemed.expired_grace_days",
             label="Days of grace for {unit} that have expired meanwhile",
             kind=WHOLE,
-            help="Returned {unit} keep their old expiry date; what expired more than this many days ago does not come back.",
+            help="Returned {unit} keep their old expiry date. Those that have expired come back only within so many days"
+            " after it, and expire again at the end of these days.",
             effect=ON_REFUND,
         ),
     ),
@@ -279,7 +280,13 @@ LEVELS = Rows(
     settings=(
         Setting(path="name", label="Name", kind=TEXT, effect="Only the name changes."),
         ID,
-        Setting(path="threshold", label="From", kind=TEXT, effect=ON_TIERS),
+        Setting(
+            path="threshold",
+            label="From",
+            kind=TEXT,
+            help="In the store's currency, in orders or in {unit}, as is chosen above.",
+            effect=ON_TIERS,
+        ),
     ),
 )
 KINDS = {

@@ -3,6 +3,11 @@
 
 function arrive() {
   const alert = document.querySelector("#page [role=alert]");
+  const first = document.querySelector("#page [autofocus]");
+  if (first && !alert) {
+    first.focus();
+    return;
+  }
   const target = alert || document.querySelector("#page h1");
   if (target) {
     target.setAttribute("tabindex", "-1");

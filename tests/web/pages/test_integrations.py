@@ -145,9 +145,9 @@ def test_a_test_shows_among_the_deliveries_with_its_answer_and_is_sent_again(sto
     deliver(store, 204)
     page = visitor.get(page.path.partition("?")[0])
     assert "Delivered" in page.rows[0][1] and page.rows[0][2].startswith("2: answered 204")
-    page = visitor.submit(page, "Show", state="failed")
+    page = visitor.submit(page, "Show", status="failed")
     assert "Nothing in this state" in page.text
-    visitor.get(f"{page.path.partition('?')[0]}?state=odd", status=400)
+    visitor.get(f"{page.path.partition('?')[0]}?status=odd", status=400)
 
 
 def test_a_refused_act_says_why_on_the_endpoints_page(store: PageShop) -> None:

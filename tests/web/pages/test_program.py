@@ -162,6 +162,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(store:
     wrong = page.main.find("input", name="waiting_days")
     assert wrong.get("aria-invalid") == "true" and wrong["value"] == "soon"
     assert "must be a whole number between 0 and 36500" in page.main.find(id=wrong["aria-describedby"]).text
+    assert page.link("Waiting days") == "#f-waiting_days"
     assert page.main.find("input", name="expiry_days")["value"] == "90"
     assert "checked" in page.main.find("input", name=RETURN).attributes
     assert in_force(store)[0] == 1
@@ -171,6 +172,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(store:
 def test_a_reward_is_added_changed_and_removed_without_scripts(store: PageShop) -> None:
     visitor = store.visitor()
     page = visitor.submit(visitor.get("/settings/rewards"), "Add a reward")
+    assert "autofocus" in page.main.find("input", name="rewards[1].name").attributes
     fields = {f"rewards[1].{name}": text for name, text in MUG.items()}
     review = visitor.submit(page, "Save", **fields)
     assert review.rows[0][0] == "New reward: Free mug"
