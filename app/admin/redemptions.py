@@ -54,7 +54,7 @@ COUPONS = {
     "none": "There is no coupon, or it is not tracked here",
     "tracked": "Given to us and tracked",
     "wanted": "Being made at Shopify",
-    "active": "Made by us, can be used",
+    "active": "Made by us at Shopify",
     "removed": "Removed: nobody can use it",
     "failed": "Could not be made",
 }

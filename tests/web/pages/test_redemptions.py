@@ -79,7 +79,7 @@ def test_an_unused_coupon_is_removed_at_shopify_and_then_the_points_come_back(
     store.work_outside()
     visitor = store.visitor()
     page = opened(visitor, id)
-    assert "Reward status: Unused" in page.text and "Made by us, can be used" in page.text
+    assert "Reward status: Unused" in page.text and "Made by us at Shopify" in page.text
     tried = visitor.click(page, "See what would happen")
     assert "removed at Shopify first" in tried.text and store.balance() == 500
     waits = visitor.click(page, "Refund points")
