@@ -11,10 +11,11 @@ from sqlalchemy import Engine, text
 
 from models.errors import Refused
 from tasks.steps.preview import preview
+from tasks.steps.story import story
 from tasks.steps.trace import as_text, trace
 from tasks.steps.verify import verify
 from tests.books import Books, Step, open_books, play, state_of
-from tests.flows.stories import SECOND, TWO, Story, came, given, spent
+from tests.flows.stories import SECOND, STORIES, TWO, Story, came, given, spent
 from tests.rules.build import CUSTOMER, LATER, ORDER, OTHER, day, order, refund, returned
 
 PARTIAL = came(4, refund(1, 3_000, returned(1, 3_000), at=day(4)))
@@ -299,3 +300,36 @@ def test_verify_sees_what_a_hand_changed(engine: Engine) -> None:
         )
         (difference,) = verify(connection, books.shop_id)
     assert (difference.kind, difference.id, difference.found) == ("order", str(ORDER), "1")
+
+
+# -- R39: the story of an order -------------------------------------------------------------------------
+
+
+def read_as_stories(engine: Engine, shop_id: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each order's story beside its trace."""
+    with engine.connect() as connection:
+        ids = connection.execute(
+            text("select order_id from orders where shop_id = :id order by 1"), {"id": shop_id}
+        )
+        return [
+            (story(connection, shop_id, id), trace(connection, shop_id, id)) for id in list(ids.scalars())
+        ]
+
+
+@pytest.mark.parametrize("each", STORIES, ids=lambda each: each.words)
+def test_every_decision_has_its_sentence_and_its_amounts(engine: Engine, each: Story) -> None:
+    """R39: what the page says is what the trace decided."""
+    books = open_books(engine, each.world)
+    play(books, each.steps, now=LATER)
+    for shown, traced in read_as_stories(engine, books.shop_id):
+        standing = [event for event in shown["events"] if event["undone"] is None]
+        assert [event["cause"] for event in standing] == [made["cause"] for made in traced["decisions"]]
+        for event, made in zip(standing, traced["decisions"], strict=True):
+            assert [claim["amount"] for claim in event["claims"]] == [c["amount"] for c in made["claims"]]
+            assert event["text"] or event["reasons"] or event["nothing"]
+            for part in (*event["claims"], *event["returns"]):
+                assert f"{part['amount']} points" in part["text"]
+                assert all(reason["words"] in part["text"] for reason in part["reasons"])
+        assert shown["closed"] == any(made["closes"] for made in traced["decisions"])
+        assert all(0 <= line["left"] <= line["quantity"] for line in shown["lines"])
+        assert all(flag["advice"] for flag in shown["flags"])
