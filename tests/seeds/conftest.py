@@ -63,13 +63,13 @@ def product(database_server: str, migrated_template: str, place: Path) -> Iterat
 
 
 @contextmanager
-def up(own: dict[str, str], place: Path) -> Iterator[str]:
-    """The command in a process of its own for as long as the block; its address."""
+def up(own: dict[str, str], place: Path, *more: str) -> Iterator[str]:
+    """The command in a process of its own for as long as the block; its address. What it prints is in `up.log`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     with (
         (place / "up.log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "up", "--data", str(place / "data")],
+            [sys.executable, "-m", "app.cli", "up", "--data", str(place / "data"), *more],
             cwd=place,
             env={**kept, **own, "PYTHONPATH": str(ROOT)},
             stdout=log,

@@ -6,10 +6,12 @@ import socket
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from redis import Redis
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from app import errors
+from app.ops import Books
 from models.errors import BrokerUnreachable, InvalidSetting, InvariantBroken, NotFound, Refused, Unparseable
 
 
@@ -152,3 +154,41 @@ def test_an_error_becomes_an_answer_that_tells_nothing_of_the_inside(error, stat
     assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
     assert "secret" not in answer.text
     assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+class SlowDatabase:
+    """A clock that goes on by so many seconds with each statement that sums up a whole table."""
+
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        self.now = 1000.0
+        event.listen(engine, "before_cursor_execute", self.asked)
+        self.seconds, self.sums = seconds, 0
+
+    def asked(self, connection, cursor, statement, *more) -> None:
+        if "sum(reversed)" in statement:
+            self.now += self.seconds
+            self.sums += 1
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rest"),
+    [pytest.param(0.001, 10, id="a small book"), pytest.param(0.7, 70, id="a book of a million refunds")],
+)
+def test_sums_of_whole_tables_are_asked_for_the_more_seldom_the_longer_they_take(
+    fresh_engine, redis_url, seconds, rest
+):
+    clock = SlowDatabase(fresh_engine, seconds)
+    with Redis.from_url(redis_url) as broker:
+        books = Books(fresh_engine, broker, clock=clock)
+        names = [metric.name for metric in books.collect()]
+        began = clock.now
+        for later in range(1, rest):
+            clock.now = began + later
+            assert [metric.name for metric in books.collect()] == names, "the sums of before are still told"
+        assert clock.sums == 1
+        clock.now = began + rest + 11
+        books.collect()
+    assert clock.sums == 2
