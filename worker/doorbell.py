@@ -30,6 +30,7 @@ PAUSE_SECONDS = (
     0.02  # between two rounds: what comes meanwhile is rung for in one, and a quiet shop waits for nothing
 )
 
+REFUND = "refunds/create"
 Send = Callable[[str, Mapping[str, object]], None]
 
 
@@ -56,6 +57,16 @@ class Ring:
         }
 
 
+def of_shops(rings: Iterable[Ring], waiting: Mapping[str, Ring]) -> dict[str, Ring]:
+    """One ring a shop: for the eye, a refund speaks for what came with it, else the newest."""
+    found = dict(waiting)
+    for ring in rings:
+        before = found.get(ring.shop_domain)
+        if before is None or before.topic != REFUND:
+            found[ring.shop_domain] = ring
+    return found
+
+
 class Doorbell:
     """Rings one message a shop, however many events it has. Never raises."""
 
@@ -67,7 +78,7 @@ class Doorbell:
 
     def ring(self, rings: Iterable[Ring]) -> int:
         """Ring for these events; returns how many messages were sent (0 when others already ring, or none can)."""
-        by_shop = {ring.shop_domain: ring for ring in rings}
+        by_shop = of_shops(rings, {})
         if not by_shop or self._clock() < self._rest_until:
             return 0
         try:
@@ -110,7 +121,7 @@ class Ringer:
     def ask(self, rings: Iterable[Ring]) -> None:
         """Ring soon. A shop that is asked for twice before its turn is rung once."""
         with self._changed:
-            self._waiting.update((ring.shop_domain, ring) for ring in rings)
+            self._waiting = of_shops(rings, self._waiting)
             if self._thread is None:  # started on first use: a fork before it has no thread to lose
                 self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
                 self._thread.start()

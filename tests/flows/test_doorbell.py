@@ -68,6 +68,14 @@ def test_each_shop_has_a_bell_of_its_own(broker):
     assert sorted(sent) == ["0.myshopify.com", "1.myshopify.com", "2.myshopify.com"]
 
 
+def test_a_refund_names_the_message_of_what_came_with_it(broker):
+    sent = []
+    doorbell = Doorbell(broker, lambda task, arguments: sent.append((task, arguments["event_id"])))
+    topics = ("orders/updated", "refunds/create", "order_transactions/create")
+    doorbell.ring([ring_of("a.myshopify.com", n, topic) for n, topic in enumerate(topics)])
+    assert sent == [("refunds.process", 1)]
+
+
 def test_a_forgotten_bell_fades(broker):
     assert bell.try_ring(broker, ["a.myshopify.com"])
     assert 0 < broker.pttl(bell.key_of("a.myshopify.com")) <= bell.LIFE_MILLISECONDS
