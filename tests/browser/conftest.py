@@ -1,13 +1,13 @@
-"""The pages as people see them: real Chromium, headless, over the data of a running `unwind demo`.
-
-Chromium: CHROMIUM in the environment, else what is installed under its usual names (`apt install chromium`).
+"""The pages as people see them: real Chromium, headless, over the data of a running `unwind demo`, and over shops of a
+server of this process where a test needs something of its own in them.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,37 +15,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from cryptography.fernet import Fernet
+from flask import Flask
+from playwright.sync_api import Browser, BrowserContext
+from sqlalchemy import Engine
 
 from app.admin.door import COOKIE
+from app.sandbox.server import served
+from app.web import create_app
+from models.session import make_engine
+from models.settings import Settings, load_settings
+from tasks.steps import shops
+from tests.browsing import Tab, login_of, running_browser, window
+from tests.conftest import new_database, of
+from tests.pretend import PretendShopify, pretend_shopify
+from tests.web.pages.conftest import PageShop
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 180
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-SERIOUS = ("serious", "critical")
-
-
-def chromium() -> str:
-    named = os.environ.get("CHROMIUM")
-    found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
-    assert found, "these tests need Chromium: apt install chromium, or name yours in CHROMIUM"
-    return found
+STORES = 12  # more than a file has tests that need one
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
-        yield found
-        found.close()
+    with running_browser() as browser:
+        yield browser
+
+
+# -- a demo ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Demo:
 
     lines: list[str] = field(default_factory=list)
     heard: threading.Condition = field(default_factory=threading.Condition)
+    ended: bool = False
 
     def hears(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -61,15 +62,18 @@ class Demo:
             with self.heard:
                 self.lines.append(line.rstrip())
                 self.heard.notify_all()
+        with self.heard:
+            self.ended = True
+            self.heard.notify_all()
 
     def said(self, beginning: str) -> str:
         def found() -> str | None:
             return next((line for line in self.lines if line.startswith(beginning)), None)
 
         with self.heard:
-            assert self.heard.wait_for(found, PATIENCE_SECONDS), self.lines
+            assert self.heard.wait_for(lambda: found() or self.ended, PATIENCE_SECONDS), self.lines
             line = found()
-        assert line is not None
+        assert line is not None, self.lines
         return line.removeprefix(beginning).strip()
 
     @property
@@ -77,22 +81,31 @@ class Demo:
         return self.said("admin page:").partition("/admin/")[0]
 
     @property
-    def store(self) -> str:
-        return self.said("pretend store:").rstrip("/")
-
-    @property
     def domain(self) -> str:
         return self.said("shop:")
 
+    def login(self) -> str:
+        """The cookie that the demo's own link gives, got as a person does: open the link, press the button. Once."""
+        link = self.said("admin page:")
+        with requests.Session() as visitor:
+            assert "Log in" in visitor.get(link, timeout=10).text
+            answer = visitor.post(
+                f"{self.url}/admin/login",
+                data={"token": link.partition("token=")[2]},
+                allow_redirects=False,
+                timeout=10,
+            )
+            assert answer.status_code == 303, answer.text
+            return answer.cookies[COOKIE]
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    place = tmp_path_factory.mktemp("demo")
-    place.chmod(0o755)
+
+@contextmanager
+def running_demo(place: Path, *arguments: str) -> Iterator[Demo]:
+    """`unwind demo` in a process of its own, once it has shown everything, for as long as the block."""
+    place.chmod(0o755)  # its servers may run as another account
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
-    arguments = ("demo", "--orders", "12", "--refunds", "12", "--data", str(place / "data"))
     with subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *arguments],
+        [sys.executable, "-m", "app.cli", "demo", *arguments, "--data", str(place / "data")],
         cwd=place,
         env={**ours, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -111,76 +124,102 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             listener.join()
 
 
-@pytest.fixture(scope="session")
-def cookie(demo: Demo) -> str:
-    """The login that the demo's own link gives, got as a person does: open the link, press the button."""
-    link = demo.said("admin page:")
-    with requests.Session() as visitor:
-        assert "Log in" in visitor.get(link, timeout=10).text
-        token = link.partition("token=")[2]
-        answer = visitor.post(
-            f"{demo.url}/admin/login", data={"token": token}, allow_redirects=False, timeout=10
-        )
-        assert answer.status_code == 303, answer.text
-        return answer.cookies[COOKIE]
+@pytest.fixture(scope="module")
+def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """The window of somebody who is logged in to a demo's store."""
+    with (
+        running_demo(tmp_path_factory.mktemp("demo"), "--orders", "12", "--refunds", "12") as demo,
+        window(browser, demo.url, demo.login()) as context,
+    ):
+        yield context
+
+
+@pytest.fixture
+def tab(desk: BrowserContext) -> Iterator[Tab]:
+    """The demo's store at Home. Ends with nothing wrong on the console."""
+    yield from opened(desk)
+
+
+def opened(context: BrowserContext) -> Iterator[Tab]:
+    tab = Tab(context.new_page())
+    tab.go("/admin/")
+    yield tab
+    assert tab.wrong == []
+    tab.page.close()
+
+
+# -- a server of this process ----------------------------------------------------------------------------------------
 
 
 @dataclass
-class Tab:
-    """A page, and whatever went wrong on it that a visitor would not see: errors of the console, of scripts, of loading."""
+class Server:
+    """The web application on a thread, with no worker behind it, and stores of a pretend Shopify."""
 
-    page: Page
-    wrong: list[str] = field(default_factory=list)
+    app: Flask
+    engine: Engine
+    settings: Settings
+    shopify: PretendShopify
+    domains: Iterator[str]
+    url: str
 
-    def watch(self) -> None:
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.wrong.append(f"{request.url}: {request.failure}"))
+    def shop(self, **program: object) -> PageShop:
+        """A shop of this test's own, with these settings from ever on."""
+        domain = next(self.domains)
+        with self.engine.begin() as connection:
+            shop_id = shops.add(connection, domain, program or None)
+        return PageShop(self.app, self.engine, self.settings, self.shopify, domain, shop_id)
 
-    def axe(self) -> list[str]:
-        """What axe finds that is serious or worse: rule, words, first place."""
-        found: dict[str, Any] = Axe().run(self.page).response
-        return [
-            f"{each['id']}: {each['help']}: {each['nodes'][0]['html'][:200]}"
-            for each in found["violations"]
-            if each["impact"] in SERIOUS
-        ]
-
-    def overflow(self) -> int:
-        """By how many pixels the page is wider than its window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+    def cookie(self, shop: PageShop) -> str:
+        assert self.settings.database_url is not None
+        return login_of(self.settings.database_url, shop.domain)
 
 
-OpenTab = Callable[..., Tab]
+@pytest.fixture(scope="session")
+def server(database_server: str, migrated_template: str, redis_server: str) -> Iterator[Server]:
+    domains = [f"seen-{secrets.token_hex(6)}.myshopify.com" for _ in range(STORES)]
+    with (
+        new_database(database_server, template=migrated_template) as name,
+        pretend_shopify(*domains) as shopify,
+    ):
+        port = free_port()
+        settings = load_settings(
+            None,
+            database_url=of(database_server, name),
+            redis_url=redis_server,
+            shopify_app_url=f"http://127.0.0.1:{port}",
+            token_encryption_keys=Fernet.generate_key().decode(),
+            endpoints_allow_networks="127.0.0.0/8",
+            **shopify.settings(),
+        )
+        app, engine = create_app(settings), make_engine(of(database_server, name))
+        with served(app, port=port) as url:
+            yield Server(app, engine, settings, shopify, iter(domains), url)
+        app.extensions["unwind"].close()
+        engine.dispose()
 
 
-@contextmanager
-def context_of(browser: Browser, demo: Demo, cookie: str, size: dict[str, int]) -> Iterator[BrowserContext]:
-    context = browser.new_context(base_url=demo.url, viewport=size, locale="en-GB", reduced_motion="reduce")  # type: ignore[arg-type]
-    context.set_default_timeout(15_000)
-    context.add_cookies([{"name": COOKIE, "value": cookie, "url": f"{demo.url}/admin"}])
-    try:
-        yield context
-    finally:
-        context.close()
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+OpenShop = Callable[[PageShop], Tab]
 
 
 @pytest.fixture
-def tab(browser: Browser, demo: Demo, cookie: str) -> Iterator[Tab]:
-    """A visitor at a desk, logged in, at Home. Ends with nothing wrong on the console."""
-    yield from opened(browser, demo, cookie, DESK)
+def visit(browser: Browser, server: Server) -> Iterator[OpenShop]:
+    """visit(shop): a tab of somebody who is logged in to this shop. Ends with nothing wrong on the console."""
+    tabs: list[Tab] = []
+    with window(browser, server.url) as context:
 
+        def open_shop(shop: PageShop) -> Tab:
+            context.add_cookies(
+                [{"name": COOKIE, "value": server.cookie(shop), "url": f"{server.url}/admin"}]
+            )
+            tabs.append(Tab(context.new_page()))
+            tabs[-1].go("/admin/")
+            return tabs[-1]
 
-@pytest.fixture
-def phone(browser: Browser, demo: Demo, cookie: str) -> Iterator[Tab]:
-    """The same on a phone."""
-    yield from opened(browser, demo, cookie, PHONE)
-
-
-def opened(browser: Browser, demo: Demo, cookie: str, size: dict[str, int]) -> Iterator[Tab]:
-    with context_of(browser, demo, cookie, size) as context:
-        tab = Tab(context.new_page())
-        tab.watch()
-        tab.page.goto("/admin/")
-        yield tab
-        assert tab.wrong == []
+        yield open_shop
+        assert [tab.wrong for tab in tabs] == [[] for _ in tabs]
