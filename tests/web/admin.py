@@ -114,7 +114,13 @@ class Merchant:
     def open(self, *, token: str | None = None, **query: str) -> TestResponse:
         """The admin opens the app in its frame."""
         given = {"shop": self.domain, "host": "YWRtaW4", "embedded": "1"} | query
-        return self.get(f"/?{urlencode(given | ({} if token is None else {'id_token': token}))}")
+        return self.arrived(f"/?{urlencode(given | ({} if token is None else {'id_token': token}))}")
+
+    def arrived(self, path: str, **more: Any) -> TestResponse:
+        """What the browser shows: led on to the app's pages, those."""
+        response = self.get(path, **more)
+        to = response.headers.get("Location", "")
+        return self.get(to, **more) if to.startswith("/admin/") else response
 
     def session_token(self, *, secret: str = SECRET, **changes: Any) -> str:
         return session_token(self.domain, secret=secret, **changes)
