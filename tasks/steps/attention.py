@@ -249,7 +249,7 @@ def _of_order(row: Row[Any]) -> Item:
         what=" ".join(FLAGS.get(flag, FLAGGED) for flag in row.loud),
         remedy=" ".join(f"{each}." for each in advice) or "Open it and see its history.",
         code=",".join(row.loud),
-        link=None if row.name is None else _link("order", row.order_id),
+        link=_link("order", row.order_id),
     )
 
 
