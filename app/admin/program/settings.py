@@ -34,7 +34,6 @@ class Setting:
     help: str = ""
     choices: Sequence[tuple[str, str]] = ()
     empty: str | None = None
-    start: str = ""
     effect: str = ""
     effects: Mapping[object, str] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import Refused
 from models.rules.program import DEFAULTS, OPTIONAL, OPTIONAL_SECTIONS
 from tasks.steps import programs
 from tests.web.pages.conftest import NewPageShop, PageShop, Visitor
@@ -319,3 +320,11 @@ def test_what_somebody_typed_is_never_markup(store: PageShop) -> None:
     review = visitor.submit(visitor.get("/settings/rewards"), "Save", **{"rewards[0].name": bad})
     assert bad in review.main.find("input", name="rewards[0].name")["value"]
     assert bad in visitor.submit(review, "Confirm").main.find("legend").text
+
+
+def test_of_two_changes_of_one_version_the_books_take_one(store: PageShop) -> None:
+    store.program(waiting_days=3)
+    with store.engine.begin() as connection, pytest.raises(Refused, match="version 2 was made meanwhile"):
+        programs.put(connection, store.id, {"waiting_days": 4}, after=1)
+    with store.engine.begin() as connection:
+        assert programs.put(connection, store.id, {"waiting_days": 3}, after=1)[0] == 2, "it is so already"
