@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.cli import bench_drain, bench_import, bench_pages, bench_receiver
+from app.cli import bench_drain, bench_import, bench_pages, bench_receiver, bench_workers
 from app.cli.bench_scratch import Bar, bar, machine
 from app.cli.context import ENV_FILE, data_option, emit, ended_by_sigterm, in_force, json_option, note
 from app.cli.tables import table
@@ -17,7 +17,7 @@ from models.settings import Settings, load_settings
 from worker.embedded import parts
 
 FOUND_WRONG = 1
-BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at least", 0.5), "growth": ("time_ratio", "at most", 1.2), "import": ("memory_ratio", "at most", 1.2)}  # fmt: skip
+BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at least", 0.5), "growth": ("time_ratio", "at most", 1.2), "import": ("memory_ratio", "at most", 1.2), "workers": ("rate_ratio", "at least", 1.3)}  # fmt: skip
 
 
 @click.command()
@@ -33,6 +33,7 @@ BARS = {"receiver": ("cpu_ratio", "at most", 1.7), "drain": ("rate_ratio", "at l
 @click.option(
     "--pages", is_flag=True, help="The admin's pages in a shop of 200,000 orders, and in an empty one."
 )
+@click.option("--workers", is_flag=True, help="A backlog settled by one worker, and by two.")
 @click.option("--quick", is_flag=True, help="Tiny sizes: shows that it works, says nothing of speed.")
 @data_option
 @json_option
@@ -42,6 +43,7 @@ def bench(
     growth: bool,
     imported: bool,
     pages: bool,
+    workers: bool,
     quick: bool,
     data: Path,
     as_json: bool,
@@ -53,7 +55,14 @@ def bench(
     a webhook was lost or the books do not verify, and when a page is slow or grows with its shop; never because of
     another speed.
     """
-    named = {"receiver": receiver, "drain": drain, "growth": growth, "import": imported, "pages": pages}
+    named = {
+        "receiver": receiver,
+        "drain": drain,
+        "growth": growth,
+        "import": imported,
+        "pages": pages,
+        "workers": workers,
+    }
     wanted = [name for name, chosen in named.items() if chosen or not any(named.values())]
     with ended_by_sigterm(), bar() as progress:
         found = measured(wanted, data, progress, quick=quick)
@@ -85,6 +94,9 @@ def measure(
     if name == "pages":
         pages = bench_pages.QUICK if quick else bench_pages.FULL
         return bench_pages.measure_pages(settings, pages, progress)
+    if name == "workers":
+        backlog = bench_workers.QUICK if quick else bench_workers.FULL
+        return bench_workers.measure_workers(settings, database_url, backlog, progress)
     sizes = bench_drain.QUICK if quick else bench_drain.FULL
     if name == "drain":
         return bench_drain.measure_drain(database_url, sizes, progress)
@@ -93,12 +105,13 @@ def measure(
 
 def wrong(found: Mapping[str, Any]) -> bool:
     """Whether anything was lost, refused or booked otherwise than the record says, or a page is too slow."""
-    receiver, drain, imported, pages = (
-        found.get(name, {}) for name in ("receiver", "drain", "import", "pages")
+    receiver, drain, imported, pages, workers = (
+        found.get(name, {}) for name in ("receiver", "drain", "import", "pages", "workers")
     )
     lost = [receiver.get("lost"), receiver.get("refused")]
     slow = [] if found["quick"] else [pages.get("too_slow"), pages.get("grows")]
-    return any([*lost, *slow, drain.get("differences"), imported.get("differences"), imported.get("changed")])
+    booked = [side.get("differences") for side in (drain, imported, workers)]
+    return any([*lost, *slow, *booked, imported.get("changed")])
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -143,6 +156,11 @@ def heading(name: str, figures: Mapping[str, Any]) -> str:
     if name == "import":
         return (
             f"import: a file of {figures['lines']} lines, and one a tenth as long; a second run changed {figures['changed']} rows;"
+            f" {figures['differences']} differences in the books"
+        )
+    if name == "workers":
+        return (
+            f"workers: {figures['refunds']} refunds of {figures['shops']} shops each way, workers of one process;"
             f" {figures['differences']} differences in the books"
         )
     return f"growth: {figures['refunds']} refunds with each ledger"

@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app.cli import COMMANDS
 from models.errors import InvalidSetting
 from models.settings import Settings, load_settings
 from worker.celery_app import LAST_WORD_SECONDS
@@ -217,3 +218,23 @@ def test_the_image_can_be_built_of_what_the_context_lets_in() -> None:
     let_in = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     asked = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert let_in == {name for line in asked for name in line.split()}
+
+
+@pytest.mark.parametrize("name", ["deploy", "backup", "scale"])
+def test_the_documents_name_settings_and_commands_that_exist(name: str) -> None:
+    told = (ROOT / "docs" / f"{name}.md").read_text()
+    settings = {each.upper() for each in Settings.model_fields}
+    others = {"POSTGRES_PASSWORD", "TEST_POOLER", "PATH"}
+    assert set(re.findall(r"(?<![\w$-])([A-Z]{3,}(?:_[A-Z]+)+)(?![\w-])", told)) <= settings | others
+    commands = set(re.findall(r"`unwind ([a-z]+)|^unwind ([a-z]+)(?! =)", told, re.MULTILINE))
+    assert {first or second for first, second in commands} <= set(COMMANDS)
+    for path in re.findall(r"`((?:tests|models|app)/[^` ]+)`", told) + re.findall(r"\]\(([^)#]+)\)", told):
+        assert (ROOT / path).exists() or (ROOT / "docs" / path).exists(), path
+
+
+def test_the_proxy_takes_what_the_receiver_takes() -> None:
+    told = (ROOT / "docs" / "deploy.md").read_text()
+    mebibytes = Settings.model_fields["webhook_max_bytes"].default // 2**20
+    assert f"client_max_body_size {mebibytes}m;" in told
+    assert f"request_buffers {mebibytes}MiB" in told
+    assert "proxy_request_buffering on;" in told
