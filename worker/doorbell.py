@@ -50,7 +50,11 @@ class Ring:
     def arguments(self) -> dict[str, object]:
         """The task's keyword arguments. No personal data: names and ids."""
         seen = peek(self.body)
-        found = {"order_id": seen.order_id, "refund_id": seen.refund_id, "event_id": self.event_id}
+        found: dict[str, object] = {
+            "order_id": seen.order_id,
+            "refund_id": seen.refund_id,
+            "event_id": self.event_id,
+        }
         found |= {"trace": self.trace or None}
         return {"shop": self.shop_domain, "topic": self.topic} | {
             k: v for k, v in found.items() if v is not None

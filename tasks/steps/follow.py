@@ -24,6 +24,7 @@ OF_ANY = text(
     "select e.id, e.customer_id, e.kind, e.amount, e.lot, e.event_cause, e.booking_id, e.booked_at from entries e"
     " where e.shop_id = :shop_id and e.cause = :cause order by e.id"
 )
+TOLD = text("select id from activity where shop_id = :shop_id and booked_at = any(:times)")
 EVENT = "inbox:"  # how the ledger names an event
 
 
@@ -71,11 +72,12 @@ def _told(
     connection: Connection, shop_id: int, row: Row[Any], entries: list[Row[Any]]
 ) -> list[dict[str, Any]]:
     """The activity that was booked in the same transaction: it has the same time."""
-    times = {entry.booked_at.isoformat() for entry in entries}
-    if not times:
+    if not entries:
         return []
-    wanted = Wanted(order_id=row.order_id, since=min(entry.booked_at for entry in entries))
-    return [each for each in everything(connection, shop_id, wanted) if each["booked_at"] in times]
+    times = [entry.booked_at for entry in entries]
+    booked = {str(id) for id in connection.execute(TOLD, {"shop_id": shop_id, "times": times}).scalars()}
+    wanted = Wanted(order_id=row.order_id, since=min(times))
+    return [each for each in everything(connection, shop_id, wanted) if each["id"] in booked]
 
 
 def _shown(entry: Row[Any]) -> dict[str, Any]:
