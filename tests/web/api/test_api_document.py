@@ -66,7 +66,7 @@ def test_it_has_every_call_of_the_contract() -> None:
 
 def test_it_has_every_route_that_the_app_has_and_no_other(app: Flask) -> None:
     unwind = app.extensions["unwind"]
-    inside = create_api(unwind.settings, unwind)
+    inside, _ = create_api(unwind.settings, unwind)
     routed = {
         (method, re.sub(r"<([a-z_]+)>", r"{\1}", rule.rule.removeprefix(PREFIX)))
         for rule in inside.url_map.iter_rules()
