@@ -29,7 +29,7 @@ from tests.waiting import until
 from worker.celery_settings import make_sender
 
 PATIENCE_SECONDS = 30.0
-SOON_SECONDS = 12.0  # of a process with nothing in hand, beside a busy machine's other work
+SOON_SECONDS = 20.0  # of a process with nothing in hand, beside a busy machine's other work
 
 Start = Callable[..., "Process"]
 
