@@ -172,6 +172,7 @@ def test_what_is_in_hand_is_finished_and_the_worker_ends_then(
     status, seconds = process.stopped()
     assert status == 0, process.log.read_text()
     assert seconds < SOON_SECONDS
+    assert "Cold" not in process.log.read_text()
     assert state_of(engine, event) == "done"
     assert drain(engine, domain).done == 0
     assert differences(engine) == 0

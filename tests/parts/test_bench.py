@@ -33,13 +33,14 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
 def test_every_part_is_measured_beside_its_yardstick(quick: subprocess.CompletedProcess[str]) -> None:
     assert quick.returncode == 0, quick.stderr
     found = json.loads(quick.stdout)
-    assert set(found) == {"machine", "quick", "receiver", "drain", "growth", "import", "pages"}
+    assert set(found) == {"machine", "quick", "receiver", "drain", "growth", "import", "pages", "workers"}
     assert set(found["machine"]) == {"cores", "python", "postgresql"}
     for part, sides in (
         ("receiver", ("receiver", "bare")),
         ("drain", ("drain", "function")),
         ("growth", ("small", "large")),
         ("import", ("small", "large")),
+        ("workers", ("one", "two")),
     ):
         for side in sides:
             assert found[part][side]["per_second"] > 0
@@ -62,6 +63,8 @@ def test_the_ratios_are_those_of_the_two_sides(quick: subprocess.CompletedProces
     assert found["receiver"]["rate_ratio"] > 0
     assert found["drain"]["rate_ratio"] > 0
     assert found["growth"]["time_ratio"] > 0
+    assert found["workers"]["rate_ratio"] > 0
+    assert (found["workers"]["refunds"], found["workers"]["differences"]) == (16, 0)
     assert found["growth"]["small"]["ledger_rows"] < found["growth"]["large"]["ledger_rows"]
 
 
