@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psycopg
 import pytest
 import requests
 from cryptography.fernet import Fernet
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app.sandbox.records import Customer, Order, Refund
 from app.signature import signature_of
@@ -28,6 +32,43 @@ from worker.embedded import parts
 LOGIN = ("operator", secrets.token_hex(8))
 PLANTED = ("Philippa", "Featherstonehaugh", "+441632960961")
 BROKEN = "5f7c1e0a-no-json"
+
+
+class Collector(ThreadingHTTPServer):
+    """An OpenTelemetry collector: what it was sent, by the service that sent it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Taking)
+        self.bodies: list[bytes] = []
+
+    def spans(self) -> list[tuple[str, Span]]:
+        found = []
+        for body in list(self.bodies):
+            for sender in ExportTraceServiceRequest.FromString(body).resource_spans:
+                named = {each.key: each.value.string_value for each in sender.resource.attributes}
+                found += [
+                    (named["service.name"], span) for scope in sender.scope_spans for span in scope.spans
+                ]
+        return found
+
+
+class Taking(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Collector)
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture(scope="package")
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @dataclass
@@ -52,7 +93,7 @@ class Watched:
 
 
 @pytest.fixture(scope="package")
-def watched(database_server: str, migrated_template: str) -> Iterator[Watched]:
+def watched(database_server: str, migrated_template: str, collector: Collector) -> Iterator[Watched]:
     place = Path(tempfile.mkdtemp(prefix="unwind-watched-"))
     place.chmod(0o755)  # the broker may run as another account
     domains = [f"watched-{secrets.token_hex(6)}.myshopify.com" for _ in range(2)]
@@ -68,6 +109,9 @@ def watched(database_server: str, migrated_template: str) -> Iterator[Watched]:
             "PORT": str(free_port()),
             "FLOWER_PORT": str(free_port()),
             "FLOWER_BASIC_AUTH": ":".join(LOGIN),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds
             **{key.upper(): str(value) for key, value in shopify.settings().items()},
         }
         with up(own, place, "--flower") as url:
@@ -105,7 +149,7 @@ def a_refund(product: Running, place: Path, flower: str) -> Watched:
     order = shop.sell(100_00, customer=person)
     refund = alone(shop, lambda: shop.refund(order, amount=20_00))
     forgiven_and_returned(shop)
-    shop.front.faults.add("status", status=429, only="DiscountCodeBasicCreate")
+    shop.front.faults.add("status", status=429, only="DiscountCreate")
     shop.grant(500, person)
     throttled = shop.redeem(person, reward="5-off")
     until(lambda: shop.redemption(throttled)["code_state"] == "active", "the code was not made")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from app.cli import run
 from tests.operators.conftest import LOGIN, PLANTED, Watched
+from tests.seeds.conftest import free_port
 from tests.seeds.product import until
 
 PERSONAL = re.compile(
@@ -108,11 +109,12 @@ def test_what_it_tells_of_workers_holds_no_secret(watched: Watched) -> None:
     assert all(secret not in told for secret in [*secrets, *redis_password, LOGIN[1]])
 
 
-def test_it_does_not_start_outside_loopback_without_a_login(tmp_path: Any) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", "flower", "--host", "0.0.0.0", "--data", str(tmp_path)],
-        capture_output=True, text=True, timeout=30,
-        env={"PATH": "", "PYTHONPATH": ".", "FLOWER_UNAUTHENTICATED_API": "true"},
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "FLOWER_BASIC_AUTH: is empty, but Flower would listen on 0.0.0.0" in done.stderr
+def test_it_does_not_start_outside_loopback_without_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
+    for command in (["flower", "--host", "0.0.0.0"], ["up", "--flower", "--port", str(free_port())]):
+        monkeypatch.setenv("FLOWER_ADDRESS", "0.0.0.0")
+        monkeypatch.setenv("SHOPIFY_API_SECRET", "hush")
+        assert run([*command, "--data", str(tmp_path)]) == 2
+        assert "FLOWER_BASIC_AUTH: is empty, but Flower would listen on 0.0.0.0" in capsys.readouterr().err
