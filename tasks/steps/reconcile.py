@@ -50,7 +50,9 @@ SEEN = text(
     " where s.id = :shop_id"
 )
 TRY_LOCK = text("select pg_try_advisory_xact_lock(:space, :shop_id)")
-HELD_LONG = text("set local idle_in_transaction_session_timeout = 0")  # also ends the snapshot that TRY_LOCK took
+HELD_LONG = text(
+    "set local idle_in_transaction_session_timeout = 0"
+)  # also ends the snapshot that TRY_LOCK took
 INTERRUPTED = text(
     "update reconciliations set state = 'failed', error = 'interrupted', finished_at = now()"
     " where shop_id = :shop_id and state = 'running' and not kind = any(:resumed)"
