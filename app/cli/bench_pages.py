@@ -105,10 +105,9 @@ def measure_pages(settings: Settings, sizes: Sizes, bar: Bar) -> dict[str, Any]:
         url = stack.enter_context(scratch_database(settings.database_url))
         engine = stack.enter_context(one_connection(url))
         with bar.part("pages: a shop of years", 1):
-            built = bench_shop.build(engine, SMALL, LARGE, sizes.shop, now=world.utc_now())
             with engine.begin() as connection:
                 shops.add(connection, EMPTY)
-            world.tidy(engine)
+            built = bench_shop.build(engine, SMALL, LARGE, sizes.shop, now=world.utc_now())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unwind-bench-")))
         server = served(stack, settings, url, None, folder / "receiver.log")
         broker = stack.enter_context(make_broker_client(settings.redis_url))

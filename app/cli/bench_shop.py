@@ -41,7 +41,8 @@ BASE = int(PREFIX + "0" * 2 * DIGITS)
 STEP = 10**DIGITS
 OF_CUSTOMER = 10_000  # numbers of one customer of the template: his own, his orders', theirs
 ORDERS_EACH, GRANTS_EACH = 4, 9
-YEAR = timedelta(days=364)
+YEAR, QUARTER = timedelta(days=364), timedelta(days=91)
+UNTIL = timedelta(days=7)  # since the last order: its refund comes before now
 PART = 50  # copies whose entries are inserted by one statement
 BUILD_SECONDS = 1800
 SETTINGS: Mapping[str, Any] = {
@@ -76,6 +77,7 @@ PARKED = text(
     " select :domain, 'refunds/create', 'parked-' || n, '{}', now() - n * interval '1 hour', 'failed', 'unparseable',"
     " 'transactions: is missing', 1 from generate_series(1, 60) n"
 )
+CURRENCY = text("update shops set currency = :currency where id = :shop")
 ONE = text(
     "select (select max(order_id) from refunds where shop_id = :shop) as order_id,"
     " (select max(customer_id) from redemptions where shop_id = :shop) as customer_id,"
@@ -111,8 +113,9 @@ def build(engine: Engine, template: str, domain: str, sizes: Sizes, *, now: date
             named = {"domain": domain, "template": template, "copies": sizes.copies, "step": STEP}
             connection.execute(EVENTS, named)
             connection.execute(PARKED, {"domain": domain})
-            currency = "update shops set currency = :currency where id = :shop"
-            connection.execute(text(currency), {"currency": world.CURRENCY, "shop": target})
+            connection.execute(CURRENCY, {"currency": world.CURRENCY, "shop": target})
+        world.tidy(long)
+        with long.connect() as connection:
             return dict(connection.execute(COUNTS, {"shop": target, "domain": domain}).one()._mapping)
 
 
@@ -194,18 +197,18 @@ class Story:
         self.number = number
         self.first = BASE + number * OF_CUSTOMER
         self.customer = Customer(self.first + 1, "Robin", "Ashfield")
-        self.start = now - YEAR + YEAR / ORDERS_EACH * number / customers
+        self.start = now - YEAR - UNTIL + QUARTER * number / customers
 
-    def at(self, part: float) -> datetime:
-        """A moment of the year: 0.5 is when the third of the four orders comes."""
-        return self.start + YEAR / ORDERS_EACH * (ORDERS_EACH - 1) * part
+    def at(self, quarters: float) -> datetime:
+        """So many quarters after the customer's first order."""
+        return self.start + QUARTER * quarters
 
     def tell(self) -> None:
         code = f"CODE-{self.first + 1}"
         for n in range(GRANTS_EACH):
-            self.grant(self.at(n / GRANTS_EACH))
+            self.grant(self.at(n * (ORDERS_EACH - 1) / GRANTS_EACH))
         for n in range(ORDERS_EACH):
-            at = self.at(n / ORDERS_EACH)
+            at = self.at(n)
             if n == 2:
                 self.redeem(code, at - timedelta(days=1))
             order = self.order(n, at, code if n == 2 else None)

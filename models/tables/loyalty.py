@@ -3,7 +3,16 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Identity, Index, Integer, func
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Amount, Base, Key, ShopId
@@ -48,6 +57,18 @@ class Award(Base):
     shortfall: Mapped[Amount]
 
 
+USED = (
+    "(order_id is not null and not jsonb_exists(reactivated_orders, order_id::text)"
+    " or kind in ('gift_card', 'store_credit') or cancel_refused = 'code_used')"
+)
+BY_USE = {  # how a redemption stands, by what its row says; each has an index for its list
+    "refunded": "returned = amount",
+    "used": f"returned < amount and {USED}",
+    "untracked": f"returned < amount and code_state = 'none' and {USED} is not true",
+    "unused": f"returned < amount and code_state <> 'none' and {USED} is not true",
+}
+
+
 class Redemption(Base):
     """Value spent on a reward. Guarantees: 0 <= credited + expired = returned <= amount (R19, R40); the benefit
     comes back once, as points or as a usable code, never both (R21)."""
@@ -74,6 +95,10 @@ class Redemption(Base):
         ),
         Index("ix_redemptions_customer", "shop_id", "customer_id"),
         Index("ix_redemptions_order", "shop_id", "order_id"),
+        *(
+            Index(f"ix_redemptions_{use}", "shop_id", "id", postgresql_where=text(condition))
+            for use, condition in BY_USE.items()
+        ),
     )
 
     shop_id: Mapped[ShopId] = mapped_column(ForeignKey("shops.id"), primary_key=True)

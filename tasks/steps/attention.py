@@ -46,18 +46,20 @@ FAILED = text(
     " order by i.id desc limit :limit"
 )
 # A flag comes back when money or points of its order moved after it was put aside, by when that was booked here.
-ORDERS = text(
-    "select o.order_id, o.name, moved.at, loud.flags as loud from orders o"
-    " cross join lateral (select greatest(o.seen_at, max(a.booked_at)) as at from activity a"
-    "  where a.shop_id = o.shop_id and a.order_id = o.order_id and a.kind in ('points.reversed', 'redemption.returned',"
-    "   'refund.recorded', 'order.cancelled', 'order.refunded', 'refund.undone', 'cancellation.undone',"
-    "   'reversal.undone')) moved"
+MOVED = (
+    "(select greatest(o.seen_at, max(a.booked_at)) from activity a where a.shop_id = o.shop_id"
+    " and a.order_id = o.order_id and a.kind in ('points.reversed', 'redemption.returned', 'refund.recorded',"
+    "  'order.cancelled', 'order.refunded', 'refund.undone', 'cancellation.undone', 'reversal.undone'))"
+)
+FLAGGED_ORDERS = (
+    "select o.shop_id, o.order_id, o.name, o.seen_at, loud.flags as loud from orders o"
     " cross join lateral (select array_agg(f.flag order by f.flag) as flags from jsonb_array_elements_text(o.flags) f(flag)"
     "  left join dismissals d on d.shop_id = o.shop_id and d.kind = 'order' and d.subject = o.order_id || ':' || f.flag"
-    f"  where f.flag <> all (array{list(QUIET_FLAGS)!r}) and (d.at is null or d.at < moved.at)) loud"
+    f"  where f.flag <> all (array{list(QUIET_FLAGS)!r}) and (d.at is null or d.at < {MOVED})) loud"
     f" where o.shop_id = :shop_id and {NEEDS_A_LOOK.replace('flags', 'o.flags')} and o.order_id < :before"
     " and loud.flags is not null order by o.order_id desc limit :limit"
 )
+ORDERS = text(f"select o.*, {MOVED} as at from ({FLAGGED_ORDERS}) o order by o.order_id desc")
 OUTBOX = text(
     "select o.id, o.kind, o.payload, o.error_code, o.error, o.finished_at, o.created_at from outbox o"
     " left join dismissals d on d.shop_id = o.shop_id and d.kind = 'outbox' and d.subject = o.id::text"
@@ -349,7 +351,15 @@ LISTS: Mapping[str, tuple[Any, str, Callable[[Row[Any]], Item]]] = {
     "reconcile": (RECONCILED, "id", _of_reconcile),
     "privacy": (REQUESTS, "id", _of_request),
 }
+# Without what only a list shows: a shop may have thousands.
+ORDERS_COUNTED = (
+    "select 1 from orders o where o.shop_id = :shop_id and o.order_id < :before"
+    f" and {NEEDS_A_LOOK.replace('flags', 'o.flags')} and exists (select from jsonb_array_elements_text(o.flags) f(flag)"
+    f"  where f.flag <> all (array{list(QUIET_FLAGS)!r}) and not exists (select from dismissals d"
+    "   where d.shop_id = o.shop_id and d.kind = 'order' and d.subject = o.order_id || ':' || f.flag"
+    f"   and d.at >= {MOVED})) limit :limit"
+)
 COUNTS = {
-    kind: text(f"select count(*) as found from ({listed.text}) listed")
+    kind: text(f"select count(*) as found from ({ORDERS_COUNTED if kind == 'order' else listed.text}) listed")
     for kind, (listed, _, _) in LISTS.items()
 }

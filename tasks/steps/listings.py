@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from models.rules.cancelling import GIVEN_OUT
 from models.rules.money import from_minor
 from models.rules.program import Program
+from models.tables.loyalty import BY_USE
 from tasks.steps import identifiers, sql
 from tasks.steps.cancelling import verdicts
 from tasks.steps.identifiers import Hasher
@@ -32,7 +32,7 @@ ID = re.compile(r"(?:gid://shopify/[A-Za-z]+/)?([1-9][0-9]{0,18})")
 
 # What an order can be once Shopify has told of it; of an `unknown` one only refunds have been told (R28).
 ORDER_STATUSES = ("open", "partially_refunded", "fully_refunded", "voided", "cancelled")
-REWARD_STATUSES = ("unused", "used", "untracked", "refunded")
+REWARD_STATUSES = tuple(BY_USE)
 QUIET_FLAGS = ("NO_CUSTOMER", "TEST_ORDER_IGNORED", "PLACED_BEFORE_INSTALL")  # nothing for a person to do
 NEEDS_A_LOOK = f"not flags <@ '{json.dumps(QUIET_FLAGS)}'::jsonb"  # word by word as in ix_orders_attention
 
@@ -164,19 +164,22 @@ def _points(names: Sequence[str], rows: Sequence[Row[Any] | None], program: Prog
 
 # -- customers ---------------------------------------------------------------------------------------
 
-# An entry is its customer's last one when no later one of them is there: so the walk goes down the activity itself,
-# and no index has to move whenever a wallet does.
-LAST_ENTRIES = text(
-    "select a.id, a.customer_id, a.booked_at from activity a where a.shop_id = :shop_id and a.id < :before"
-    " and a.customer_id is not null"
-    " and a.id = (select b.id from activity b where b.shop_id = a.shop_id and b.customer_id = a.customer_id"
-    "   order by b.id desc limit 1)"
-    " and not exists (select from customer_aliases m where m.shop_id = a.shop_id and m.customer_id = a.customer_id)"
-    " order by a.id desc limit :limit"
+# The newest entries of the shop are read as they lie, so no index has to move whenever a wallet does.
+RECENT = 2_000
+RECENTLY = text(
+    "select customer_id, max(id) as last, max(booked_at) as booked_at from (select id, customer_id, booked_at"
+    f"  from activity where shop_id = :shop_id order by id desc limit {RECENT}) recent"
+    " where customer_id is not null and not exists (select from customer_aliases m"
+    "  where m.shop_id = :shop_id and m.customer_id = recent.customer_id)"
+    " group by 1 having max(id) < :before order by last desc limit :limit"
 )
-SILENT = text(
-    "select w.customer_id from wallets w where w.shop_id = :shop_id and w.customer_id < :before"
-    " and not exists (select from activity a where a.shop_id = w.shop_id and a.customer_id = w.customer_id)"
+OTHERS = text(
+    "select w.customer_id, (select a.booked_at from activity a where a.shop_id = w.shop_id"
+    "   and a.customer_id = w.customer_id order by a.id desc limit 1) as booked_at"
+    " from wallets w where w.shop_id = :shop_id and w.customer_id < :before"
+    " and not exists (select from activity a where a.shop_id = w.shop_id and a.customer_id = w.customer_id and a.id >="
+    "  (select min(id) from (select id from activity where shop_id = :shop_id"
+    f"   order by id desc limit {RECENT}) recent))"
     " and not exists (select from customer_aliases m where m.shop_id = w.shop_id and m.customer_id = w.customer_id)"
     " order by w.customer_id desc limit :limit"
 )
@@ -187,7 +190,7 @@ WALLETS = text(
     "select customer_id, balance, pending, debt, tier, pinned_tier, orders from wallets"
     " where shop_id = :shop_id and customer_id = any(cast(:ids as bigint[]))"
 )
-SILENT_FROM = 1 << 62  # cursors above are of customers of whom nothing was told; entries' ids never get there
+OTHERS_FROM = 1 << 62  # cursors above are of customers, those below of entries, whose ids never get there
 
 
 def customers(
@@ -199,8 +202,8 @@ def customers(
     cursor: int | None = None,
     limit: int = LIMIT,
 ) -> Page:
-    """Customers by what happened to them last, the latest first; those of whom nothing was told yet (their first points
-    wait for approval) come last.
+    """Customers to whom one of the last RECENT things happened, the latest first; after them all others, those whom
+    Shopify has known for the shortest time first. So a page costs the same however many there are.
 
     search: Shopify's id, or a whole e-mail address or telephone number, which is looked up by its keyed hash; without a
     `hasher` those find nobody. Nothing of it is kept.
@@ -208,11 +211,11 @@ def customers(
     if search:
         known = _found(connection, shop_id, search, hasher)
         return Page(rows=_customers_shown(connection, shop_id, known), cursor=None)
-    wanted = limit + 1
-    rows = [] if cursor and cursor > SILENT_FROM else _last_entries(connection, shop_id, cursor, wanted)
+    wanted, others = limit + 1, cursor is not None and cursor > OTHERS_FROM
+    rows = [] if others else _recently(connection, shop_id, cursor, wanted)
     if len(rows) < wanted:
-        below = cursor - SILENT_FROM if cursor and cursor > SILENT_FROM else ID_MAX
-        rows += _silent(connection, shop_id, below, wanted - len(rows))
+        below = cursor - OTHERS_FROM if cursor and others else ID_MAX
+        rows += _others(connection, shop_id, below, wanted - len(rows))
     known = {customer: at for _, customer, at in rows[:limit]}
     return Page(
         rows=_customers_shown(connection, shop_id, known),
@@ -225,14 +228,14 @@ Last = tuple[
 ]  # the cursor after it, the customer, when something was told of them last
 
 
-def _last_entries(connection: Connection, shop_id: int, cursor: int | None, limit: int) -> list[Last]:
-    found = sql.fetch(connection, LAST_ENTRIES, shop_id=shop_id, before=cursor or ID_MAX, limit=limit)
-    return [(row.id, row.customer_id, row.booked_at) for row in found]
+def _recently(connection: Connection, shop_id: int, cursor: int | None, limit: int) -> list[Last]:
+    found = sql.fetch(connection, RECENTLY, shop_id=shop_id, before=cursor or ID_MAX, limit=limit)
+    return [(row.last, row.customer_id, row.booked_at) for row in found]
 
 
-def _silent(connection: Connection, shop_id: int, below: int, limit: int) -> list[Last]:
-    found = sql.fetch(connection, SILENT, shop_id=shop_id, before=below, limit=limit)
-    return [(SILENT_FROM + row.customer_id, row.customer_id, None) for row in found]
+def _others(connection: Connection, shop_id: int, below: int, limit: int) -> list[Last]:
+    found = sql.fetch(connection, OTHERS, shop_id=shop_id, before=below, limit=limit)
+    return [(OTHERS_FROM + row.customer_id, row.customer_id, row.booked_at) for row in found]
 
 
 def _found(
@@ -277,17 +280,7 @@ def _customers_shown(
 
 # -- redemptions -------------------------------------------------------------------------------------
 
-USED = (
-    "(order_id is not null and not jsonb_exists(reactivated_orders, order_id::text)"
-    f" or kind in ({', '.join(repr(kind) for kind in GIVEN_OUT)}) or cancel_refused = 'code_used')"
-)
-WITH_STATUS = {
-    "": "true",
-    "refunded": "returned = amount",
-    "used": f"returned < amount and {USED}",
-    "untracked": f"returned < amount and code_state = 'none' and {USED} is not true",
-    "unused": f"returned < amount and code_state <> 'none' and {USED} is not true",
-}
+WITH_STATUS = {"": "true", **BY_USE}
 OF_REDEMPTION = (
     "id, customer_id, reward_id, kind, amount, code, code_state, at, order_id, returned, credited, expired,"
     " restitution, ended"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, TextClause, text
 
+from models.tables.loyalty import BY_USE
 from tasks.steps import attention, listings, overview
 from tasks.steps.clock import DUE
 from tasks.steps.foreign import ELSEWHERE
@@ -91,16 +92,18 @@ def test_the_lists_of_the_pages_are_read_by_indexes(fresh_engine: Engine) -> Non
             connection, listings.NAMED, names=["#7"], id=7, flag="", statuses=["open", "voided"], **page
         )
         flagged = plan_of(connection, attention.ORDERS, **page)
-        customers = plan_of(connection, listings.LAST_ENTRIES, **page)
+        customers = plan_of(connection, listings.RECENTLY, **page)
         last = plan_of(connection, overview.LAST_WEBHOOK, domain="d3")
         connection.execute(text("set local enable_seqscan = off"))  # as if the table were large
         taken = plan_of(
             connection, overview.TAKEN_BACK, shop_id=shop, zone="UTC", since=day(1), until=day(60)
         )
+        by_use = {use: plan_of(connection, listings.REDEMPTIONS[use], **page) for use in BY_USE}
     assert "ix_orders_listed" in orders and "Sort Key" not in orders.partition("->  Limit")[2]
     assert "ix_orders_name" in named and "pk_orders" in named
     assert "ix_orders_attention" in flagged
-    assert "pk_activity" in customers and "ix_activity_customer" in customers
+    assert "pk_activity" in customers
+    assert all(f"ix_redemptions_{use}" in plan for use, plan in by_use.items())
     assert "ix_inbox_told" in last
     assert "ix_timeline_taken" in taken
 

@@ -151,6 +151,22 @@ def test_customers_come_by_what_happened_last_and_those_who_wait_come_after(engi
     assert ids(trade.walk(listings.customers, limit=4)) == ids(rows)
 
 
+def test_of_whom_nothing_was_told_lately_comes_after_by_number(trade: Trade) -> None:
+    for customer in (7, 5, 6):
+        trade.grant(customer, 100, at=day(1))
+    trade.grant(9, 100, at=day(2))
+    told = (
+        "insert into activity (shop_id, kind, customer_id, cause, target, at, detail) select :shop, 'points.granted',"
+        " 8 + n % 2, 'x', 'x', now(), '{}' from generate_series(1, cast(:many as int)) n"
+    )
+    trade.grant(8, 100, at=day(2))
+    trade.sql(told, many=listings.RECENT)
+    for limit in (1, 2, 10):
+        assert ids(trade.walk(listings.customers, limit=limit)) == ["8", "9", "7", "6", "5"]
+    rows = trade.walk(listings.customers, limit=10)
+    assert all(row["last_activity_at"] for row in rows)
+
+
 def test_a_merged_customer_is_who_he_is_now(trade: Trade) -> None:
     for customer in (5, 6):
         trade.grant(customer, 100, at=day(1))

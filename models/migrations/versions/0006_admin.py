@@ -16,6 +16,10 @@ revision = "0006"
 down_revision = "0005"
 
 # name, and what follows `create index concurrently`. Each serves one list, newest first, read backwards.
+USED = (
+    "(order_id is not null and not jsonb_exists(reactivated_orders, order_id::text)"
+    " or kind in ('gift_card', 'store_credit') or cancel_refused = 'code_used')"
+)
 INDEXES = (
     ("ix_orders_listed", "orders (shop_id, status, placed_at, order_id)"),
     ("ix_orders_name", "orders (shop_id, lower(name))"),
@@ -27,6 +31,16 @@ INDEXES = (
     ("ix_timeline_taken", "timeline (shop_id, at) where kind in (3, 4, 5)"),
     ("ix_activity_kind", "activity (shop_id, kind, id)"),
     ("ix_activity_booked", "activity using brin (booked_at) with (autosummarize = on)"),
+    ("ix_redemptions_refunded", "redemptions (shop_id, id) where returned = amount"),
+    ("ix_redemptions_used", f"redemptions (shop_id, id) where returned < amount and {USED}"),
+    (
+        "ix_redemptions_untracked",
+        f"redemptions (shop_id, id) where returned < amount and code_state = 'none' and {USED} is not true",
+    ),
+    (
+        "ix_redemptions_unused",
+        f"redemptions (shop_id, id) where returned < amount and code_state <> 'none' and {USED} is not true",
+    ),
     ("ix_inbox_told", "inbox (shop_domain, received_at) where topic <> 'orders/read'"),
 )
 
