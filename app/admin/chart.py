@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from app.admin.filters import number
-
 DAY_WIDTH = 10.0
 BAR_WIDTH = 4.0
 HEIGHT = 100.0
@@ -19,14 +17,16 @@ SERIES = {"reversed": "taken back", "returned": "given back"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A rectangle. kind: its class     title: what it says when it is pointed at"""
+    """A rectangle. kind: its class     day, amount, words: what it says when it is pointed at"""
 
     kind: str
     x: float
     y: float
     width: float
     height: float
-    title: str
+    day: str
+    amount: Any
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,5 +61,7 @@ def bar(day: Mapping[str, Any], name: str, place: int, most: Any) -> Bar:
         y=round(HEIGHT - height, 2),
         width=BAR_WIDTH,
         height=height,
-        title=f"{at.day} {at:%b}: {number(day[name])} {SERIES[name]}",
+        day=f"{at.day} {at:%b}",
+        amount=day[name],
+        words=SERIES[name],
     )

@@ -10,11 +10,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import g
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tasks.steps.words import REASONS
 
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+TYPED = re.compile(r"`([^`]+)`")
 
 
 def when(at: str | datetime | None) -> Markup:
@@ -105,6 +106,11 @@ def arrows(words: str) -> str:
     return words.replace("->", "→")
 
 
+def typed(words: str) -> Markup:
+    """Words in which `what is to be typed` stands between backticks, shown as such."""
+    return Markup(TYPED.sub(r"<code>\1</code>", str(escape(words))))  # noqa: S704 - escaped before
+
+
 def reason(code: str) -> str:
     """A reason or flag of the rules, in words."""
     return REASONS.get(code, code)
@@ -149,6 +155,7 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "plain": plain,
     "arrows": arrows,
     "reason": reason,
+    "typed": typed,
     "rule": rule,
     "reward": reward,
 }

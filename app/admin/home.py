@@ -15,6 +15,7 @@ from app.admin.visit import Page, Visit
 from tasks.steps import overview
 
 VERDICTS = {  # tone of the banner, its first words
+    "new": ("info", "Ready: nothing has happened yet"),
     "well": ("success", "All is well"),
     "look": ("attention", "All works, and something waits for you"),
     "wrong": ("critical", "Something is wrong"),
@@ -50,7 +51,8 @@ class Step:
 def show(visit: Visit) -> Response:
     now = datetime.now(UTC)
     found = visit.read(overview.overview, now, scopes=visit.api.settings.shopify_scopes)
-    tone, title = VERDICTS[found["verdict"]]
+    is_new = found["last_webhook_at"] is None
+    tone, title = VERDICTS["new" if is_new and found["verdict"] == "well" else found["verdict"]]
     return visit.page(
         "home.html",
         now=now,
@@ -61,7 +63,7 @@ def show(visit: Visit) -> Response:
         compared=run_words(found["reconcile"]),
         chart=month_of(found["days"]),
         titles=TITLES,
-        steps=first_steps(found) if found["last_webhook_at"] is None else (),
+        steps=first_steps(found) if is_new else (),
         ago=lambda at: ago(at, now),
         named=named,
     )

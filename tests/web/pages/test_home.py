@@ -28,6 +28,9 @@ def test_a_new_shop_is_told_what_happens_next(store: PageShop) -> None:
     steps = page.main.find("ol", class_="steps")
     assert len([step for step in steps.children if isinstance(step, Node)]) == 5
     assert "Connect the store" in steps.text and "Done" not in steps.text
+    assert "unwind import" in steps.find("code").text and page.main.find(id="verdict").text.startswith(
+        "Ready"
+    )
     assert "Nothing this month" in page.text and "None yet" in fact(page, "Last webhook")
     assert store.visitor().click(page, "Settings").h1 == "Settings"
 
@@ -98,7 +101,7 @@ def test_a_bar_stands_at_its_day_and_is_as_high_as_its_part_of_the_most() -> Non
         ["1 Feb", "14 Feb", "28 Feb"],
     )
     first, second, third = chart.bars
-    assert (first.kind, first.height, first.title) == ("reversed", HEIGHT / 4, "1 Feb: 50 taken back")
+    assert (first.kind, first.height, first.day, first.amount) == ("reversed", HEIGHT / 4, "1 Feb", 50)
     assert (second.kind, second.height, second.y) == ("returned", HEIGHT, 0)
     assert third.height > 0 and third.y + third.height == HEIGHT
     assert month_of([{"day": "2026-02-01", "reversed": 0, **DAY}]) is None
