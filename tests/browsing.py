@@ -1,12 +1,7 @@
-"""Real Chromium, headless, before the pages: who is logged in, and what goes wrong that a visitor would not see.
-
-Chromium: CHROMIUM in the environment, else what is installed under its usual names (`apt install chromium`).
-"""
+"""Somebody with a browser before the pages: logged in, clicking, and told what goes wrong that a visitor would not see."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,38 +9,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from app.admin.door import COOKIE
 from models.session import make_engine
 from tasks.steps import admin_logins
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 PATIENCE_MILLISECONDS = 30_000
 DESK = {"width": 1280, "height": 800}
 PHONES = (390, 320)  # pixels; the narrowest is what WCAG 1.4.10 asks for
 PHONE_HEIGHT = 844
 SERIOUS = ("serious", "critical")
 LEFT = "net::ERR_ABORTED"  # the visitor went on before it had come: nothing is wrong
-
-
-def chromium() -> str:
-    named = os.environ.get("CHROMIUM")
-    found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
-    assert found, "these tests need Chromium: apt install chromium, or name yours in CHROMIUM"
-    return found
-
-
-@contextmanager
-def running_browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(QUIET))
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @contextmanager

@@ -20,11 +20,13 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 import redis
+from playwright.sync_api import Browser
 from sqlalchemy import Engine, make_url
 
 from models.session import make_engine, upgrade
 from models.settings import load_settings
 from tasks.steps.shops import add
+from tests.chromium import running_browser
 from worker.embedded import parts
 
 USUAL_DATABASE_SERVER = "postgresql://postgres@127.0.0.1:5432"
@@ -179,3 +181,10 @@ def redis_url(redis_server: str) -> str:
         client.flushdb()
         client.set(CLAIM, "1", ex=CLAIM_SECONDS)
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, one for all of a process's tests: Playwright runs but once in a thread."""
+    with running_browser() as browser:
+        yield browser

@@ -29,7 +29,7 @@ from app.web import create_app
 from models.session import make_engine
 from models.settings import Settings, load_settings
 from tasks.steps import shops
-from tests.browsing import Tab, login_of, running_browser, window
+from tests.browsing import Tab, login_of, window
 from tests.conftest import new_database, of
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.web.pages.conftest import PageShop
@@ -37,12 +37,6 @@ from tests.web.pages.conftest import PageShop
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 180
 STORES = 12  # more than a file has tests that need one
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
 
 
 # -- a demo ----------------------------------------------------------------------------------------------------------

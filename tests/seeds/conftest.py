@@ -11,14 +11,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 import requests
 from cryptography.fernet import Fernet
+from playwright.sync_api import Browser, BrowserContext
 
+from tests.browsing import Tab, login_of, window
 from tests.conftest import new_database, of
 from tests.pretend import pretend_shopify
 from tests.seeds.product import FOREIGN, Running, Shop, opened, until
@@ -29,6 +31,7 @@ STORES = 400  # more than there are tests: each has a store of its own
 END_SECONDS = 60
 
 NewShop = Callable[..., Shop]
+Visit = Callable[[Shop], Tab]
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +118,23 @@ def new_shop(product: Running) -> Iterator[NewShop]:
     yield make
     for shop in shops:
         shop.assert_books_are_right()
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def visit(browser: Browser, product: Running) -> Iterator[Visit]:
+    """visit(shop): a tab at Home of somebody who is logged in to this shop. Ends with nothing wrong on the console."""
+    contexts, tabs = ExitStack(), list[Tab]()
+
+    def open_shop(shop: Shop) -> Tab:
+        cookie = login_of(product.environment["DATABASE_URL"], shop.domain)
+        context: BrowserContext = contexts.enter_context(window(browser, product.url, cookie))
+        tabs.append(Tab(context.new_page()))
+        tabs[-1].go("/admin/")
+        return tabs[-1]
+
+    with contexts:
+        yield open_shop
+        assert [each for tab in tabs for each in tab.wrong] == []
