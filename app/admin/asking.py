@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import IO, Any
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from app import errors
 from app.api import OPERATIONS
 from app.api.answers import as_asked
-from app.api.calls import Door, answer_to, completed
+from app.api.calls import Door, answer_to, completed, hold_waiting
 from app.api.errors import ApiError, InvalidRequest
 from app.api.operation import JSON, Asked, Operation
 from app.api.reading import DEPTH_MAX, body_of, check_text, checked
@@ -78,7 +79,11 @@ def ask(
     operation = BY_NAME[name]
     try:
         asked = asked_of(operation, door, caller, ids, query, body, preview=preview, media=media, key=key)
-        answer = completed(operation, asked, answer_to(operation, asked, key if operation.writes else None))
+        with ExitStack() as places:  # a file's place is the page's to hold: it goes out after this
+            hold_waiting(places, operation, asked, door.shares)
+            answer = completed(
+                operation, asked, answer_to(operation, asked, key if operation.writes else None)
+            )
     except UnwindError as error:
         return refused(error)
     if answer.file is not None:

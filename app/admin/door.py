@@ -21,14 +21,14 @@ import structlog
 from flask import Flask, Response, g, render_template, request
 from markupsafe import Markup
 from sqlalchemy.exc import OperationalError, TimeoutError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 from app.admin import filters, words
 from app.admin.visit import CSRF_FIELD, FRAME, KEY_FIELD, Visit
 from app.api.calls import NOBODY
 from app.api.calls import Door as ApiDoor
 from app.api.limits import admission
-from app.api.reading import ids_of
+from app.api.reading import ids_of, storable
 from app.install import BOUNCE, BOUNCED, KEPT, RELOAD, bearer, is_local
 from app.pages import BRIDGE, BRIDGE_HOST, ancestors, with_headers
 from app.session_tokens import RETRY_HEADER, NotASessionToken, verify
@@ -47,6 +47,9 @@ FORM_MAX_BYTES = 1024 * 1024
 FOREVER_SECONDS = 365 * 86_400  # static files: their addresses change with the version
 RETRY_AFTER_SECONDS = 5
 SAFE = frozenset(["GET", "HEAD"])  # only look
+UNFRAMED = frozenset(
+    ["login", "logged_in", "logout"]
+)  # endpoints of a browser without Shopify's admin around it
 
 NAVIGATION = (
     ("home", "Home"),
@@ -100,6 +103,7 @@ class Door:
             caller, csrf = found
             g.caller = caller
             self.admit()
+            check_address()
             places.enter_context(self.api.shares.shops.one(caller.shop_id))
             g.visit = Visit(caller=caller, api=self.api, ids=ids_of(arguments), csrf=csrf, embedded=not csrf)
             yield g.visit
@@ -182,6 +186,11 @@ class Door:
         if request.endpoint == "static" and response.status_code < 400:
             response.headers["X-Content-Type-Options"] = "nosniff"
             return response
+        if (
+            response.status_code == 308
+        ):  # of the router, which knows no proxy: `http://` would send a token in clear
+            at = urlsplit(response.headers["Location"])
+            response.headers["Location"] = f"{at.path}?{at.query}" if at.query else at.path
         response.headers["Content-Security-Policy"] = self._policy()
         response.headers["Vary"] = "Authorization, Cookie"
         return with_headers(response)
@@ -190,7 +199,8 @@ class Door:
         """Scripts, styles and calls of this server alone; inside the admin also App Bridge, which puts styles in."""
         visit: Visit | None = g.get("visit")
         inside = visit is not None and visit.embedded
-        domain = None if visit is not None and not inside else g.get("domain") or named_shop()
+        alone = request.endpoint in UNFRAMED if visit is None else not inside
+        domain = None if alone else g.get("domain") or named_shop()
         bridge = f" {BRIDGE_HOST}" if inside else ""
         style = "'self' 'unsafe-inline'" if inside else "'self'"
         talks = "'self' https://*.shopify.com https://*.shopifysvc.com" if inside else "'self'"
@@ -223,6 +233,12 @@ def hidden(visit: Visit) -> Markup:
     fields = {KEY_FIELD: secrets.token_urlsafe(16), **({CSRF_FIELD: visit.csrf} if visit.csrf else {})}
     inputs = (Markup('<input type="hidden" name="{}" value="{}">').format(*each) for each in fields.items())
     return Markup("").join(inputs)
+
+
+def check_address() -> None:
+    """No text that a database could not be asked for. Raises BadRequest."""
+    if not all(storable(text) for pair in request.args.items(multi=True) for text in pair):
+        raise BadRequest
 
 
 def is_from_here() -> bool:

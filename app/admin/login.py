@@ -11,14 +11,19 @@ from werkzeug.utils import redirect
 
 from app.admin.door import COOKIE, PREFIX, Door, NoVisitor, is_from_here
 from app.api.calls import NOBODY
+from app.api.places import Places
 from tasks.steps import admin_logins
 
 PATH = f"{PREFIX}/login"
+FORM_MAX_BYTES = 4096  # a link's secret has 43 characters, and whoever sends it is not known yet
+SHARE = 8  # of the threads one in so many may wait for the form of somebody who is not known yet
 
 
 def add_to(app: Flask, door: Door) -> None:
     """The addresses of a login. The link shows a button: what looks at links before people do uses none up."""
     api = door.api
+    most = api.settings.receiver_threads // SHARE
+    places = Places(most, most)
 
     @app.get(PATH)
     def login() -> str:
@@ -28,7 +33,8 @@ def add_to(app: Flask, door: Door) -> None:
     def logged_in() -> Response:
         if not is_from_here():  # else another site could log this browser in to a store of its own
             raise NoVisitor("not_our_form")
-        with api.shares.calls.one(NOBODY):
+        request.max_content_length = FORM_MAX_BYTES
+        with places.one(NOBODY), api.shares.calls.one(NOBODY):
             door.admit()
             with api.engine.begin() as connection:
                 cookie = admin_logins.redeem(connection, request.form.get("token", ""), datetime.now(UTC))
@@ -50,6 +56,15 @@ def add_to(app: Flask, door: Door) -> None:
 
     def marks() -> dict[str, Any]:
         """Over https the cookie never goes without it."""
-        public = urlsplit(api.settings.shopify_app_url)
-        secure = request.is_secure or (public.scheme == "https" and public.netloc == request.host)
+        secure = is_https(api.settings.shopify_app_url)
         return {"path": PREFIX, "httponly": True, "secure": secure, "samesite": "Strict"}
+
+
+def is_https(public: str) -> bool:
+    """Whether the browser speaks https, as a proxy in front says, or as the public address does that it asked for.
+
+    Believed of everybody: who makes it up is only given a cookie that his own browser keeps back.
+    """
+    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    at, asked = urlsplit(public), urlsplit(f"//{request.host}")
+    return request.is_secure or said == "https" or (at.scheme == "https" and at.hostname == asked.hostname)

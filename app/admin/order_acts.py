@@ -16,6 +16,7 @@ from tasks.steps.story import story
 
 LINE = "line-"  # the fields of a form with the units of each line
 WISH = "what"  # amount, lines or rest
+UNITS_DIGITS = 18  # nobody sold more of a line
 WRONG = {  # what to type, by the field of the API that was not as it should be
     "amount": "Type an amount such as 12.50.",
     "lines": "Type how many units of which line come back.",
@@ -131,7 +132,7 @@ def units_of(given: Mapping[str, str]) -> list[dict[str, Any]]:
     """The lines of which units were named; what is no number is for the API to refuse."""
     named = ((name.removeprefix(LINE), text.strip()) for name, text in given.items() if name.startswith(LINE))
     return [
-        {"id": id, "quantity": int(text) if text.isdecimal() else text}
+        {"id": id, "quantity": int(text) if text.isdecimal() and len(text) <= UNITS_DIGITS else text}
         for id, text in named
         if text not in ("", "0")
     ]

@@ -23,6 +23,7 @@ from app.admin.asking import Said
 from app.api.calls import Door as ApiDoor
 from app.api.operation import JSON
 from app.api.paging import read_cursor
+from app.api.reading import is_key
 from models.errors import NotFound
 from tasks.steps import programs
 from tasks.steps.tokens import Caller
@@ -128,9 +129,17 @@ class Visit:
             query=query or {},
             body=body,
             preview=preview,
-            key=request.form.get(KEY_FIELD) or None,
+            key=self._key,
             media=media,
         )
+
+    @property
+    def _key(self) -> str | None:
+        """The form's own. Raises BadRequest for one that no form of ours carries."""
+        key = request.form.get(KEY_FIELD) or None
+        if key is not None and not is_key(key):
+            raise BadRequest
+        return key
 
     def found(self, name: str, **asked: Any) -> Any:
         """The document of a call that only reads. Raises NotFound for what the shop does not have."""

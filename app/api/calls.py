@@ -69,10 +69,15 @@ def view_of(operation: Operation, door: Door) -> Callable[..., Response]:
 
 def hold(places: ExitStack, operation: Operation, asked: Asked, shares: Shares) -> None:
     """Take the shop's places that this call needs."""
-    if operation.before is not None and (operation.waits is None or operation.waits(asked)):
-        places.enter_context(shares.waiting.one(asked.shop_id))
+    hold_waiting(places, operation, asked, shares)
     if asked.media == CSV:
         places.enter_context(shares.exports.one(asked.shop_id))
+
+
+def hold_waiting(places: ExitStack, operation: Operation, asked: Asked, shares: Shares) -> None:
+    """The place of a call that waits for others: of a page's too."""
+    if operation.before is not None and (operation.waits is None or operation.waits(asked)):
+        places.enter_context(shares.waiting.one(asked.shop_id))
 
 
 def until_sent(response: Response, places: ExitStack) -> None:

@@ -147,7 +147,11 @@ def key_of(request: Request) -> str | None:
     key = request.headers.get(KEY_HEADER)
     if key is None:
         return None
-    if not 0 < len(key) <= KEY_MAX_CHARACTERS or any(not "!" <= character <= "~" for character in key):
+    if not is_key(key):
         reason = f"must be 1 to {KEY_MAX_CHARACTERS} visible ASCII characters, without spaces"
         raise InvalidRequest([(KEY_HEADER, reason)])
     return key
+
+
+def is_key(text: str) -> bool:
+    return 0 < len(text) <= KEY_MAX_CHARACTERS and all("!" <= character <= "~" for character in text)
