@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy import Connection, text
 
 from tasks.gateway.counts import THROTTLED
+from tasks.steps.attention import MOVED
 from tasks.steps.installations import TOKEN_DEAD
+from tasks.steps.listings import NEEDS_A_LOOK, QUIET_FLAGS
 from tasks.steps.privacy import LATE_DAYS
 from worker.topics import label_of
 
@@ -25,10 +28,13 @@ select case when undone then 'undone' when value_minor > 0 then 'with_money'
             else coalesce(lower(reasons ->> 0), 'without_money') end, count(*)
   from refunds group by 1
 """)
-FLAGGED = text("""
-select flag, count(*), coalesce(extract(epoch from now() - min(seen_at)), 0)
-  from (select jsonb_array_elements_text(flags) as flag, seen_at from orders where flags <> '[]') flagged
- where flag not in ('NO_CUSTOMER', 'TEST_ORDER_IGNORED', 'PLACED_BEFORE_INSTALL') group by 1
+# Without what a merchant has put aside, until it happens again: nobody waits for that.
+FLAGGED = text(f"""
+select f.flag, count(*), coalesce(extract(epoch from now() - min(o.seen_at)), 0)
+  from orders o cross join lateral jsonb_array_elements_text(o.flags) f(flag)
+ where {NEEDS_A_LOOK.replace("flags", "o.flags")} and f.flag <> all (array{list(QUIET_FLAGS)!r})
+   and not exists (select from dismissals d where d.shop_id = o.shop_id and d.kind = 'order'
+    and d.subject = o.order_id || ':' || f.flag and d.at >= {MOVED}) group by 1
 """)
 RECONCILED = text("""
 select kind, state, count(*), sum(missing), sum(different), sum(repaired) from reconciliations group by 1, 2 order by 1, 2
@@ -42,7 +48,9 @@ OUTBOX = text("""
 select kind, 'pending', count(*), coalesce(extract(epoch from now() - min(created_at)), 0)
   from outbox where state in ('pending', 'leased') group by 1
 union all
-select kind, 'failed', count(*), 0 from outbox where state = 'failed' group by 1
+select o.kind, 'failed', count(*), 0 from outbox o where o.state = 'failed'
+   and not exists (select from dismissals d where d.shop_id = o.shop_id and d.kind = 'outbox'
+    and d.subject = o.id::text and d.at >= coalesce(o.finished_at, o.created_at)) group by 1
 """)
 DELIVERIES = text("""
 select (select count(*) from deliveries where state = 'pending'),
@@ -243,8 +251,8 @@ def sweep_metrics(counts: Sequence[tuple[str, str, int]], last: int | None, now:
     yield CounterMetricFamily(
         "unwind_sweep_findings", "Events that nobody worked on and a sweep rang for", value=found
     )
-    if last is not None:
-        yield gauge("unwind_sweep_last_seconds", "Since the last sweep", max(0.0, now - last))
+    since = math.inf if last is None else max(0.0, now - last)  # a clock that never ran is found, too
+    yield gauge("unwind_sweep_last_seconds", "Since the last sweep; +Inf: there was none", since)
 
 
 def delivery_tries(tries: Sequence[tuple[str, str, int]]) -> Metric:

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
 from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from psycopg.errors import QueryCanceled
 from redis import Redis
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from app.figures import (
     delivery_tries,
@@ -31,6 +34,9 @@ from app.figures import (
 from models.session import standing
 from tasks.gateway.counts import DELIVERIES, SWEEPS, Counts
 from worker.celery_settings import QUEUES, TRANSPORT
+from worker.topics import TASK_OF_TOPIC, label_of
+
+log = structlog.get_logger(__name__)
 
 READY = frozenset({"ok", "ahead"})
 FRESH_SECONDS = 10.0  # scrapes in between are answered from memory
@@ -39,9 +45,13 @@ REST = 100  # times as long as asking took: sums over whole tables never cost mo
 
 
 def webhook_counter(registry: CollectorRegistry) -> Counter:
-    return Counter(
+    """Known topics are there at 0 too: that nothing comes must be seen by a process to which nothing ever came."""
+    counter = Counter(
         "unwind_webhooks", "Webhooks answered, by topic and result", ["topic", "result"], registry=registry
     )
+    for topic in (*TASK_OF_TOPIC, label_of("")):
+        counter.labels(topic, "stored")
+    return counter
 
 
 def make_blueprint(engine: Engine, broker: Redis, registry: CollectorRegistry) -> Blueprint:
@@ -120,15 +130,24 @@ class Books:
                 self._sum_up(connection)
                 return found
         except Exception:  # its absence is itself a figure
-            self._sums = []
+            self._sums, self._sums_until = [], self.clock()
             return [up("database", False)]
 
     def _sum_up(self, connection: Connection) -> None:
-        """Sums over whole tables: the longer they take, the more seldom they are asked for."""
+        """Sums over whole tables: the longer they take, the more seldom they are asked for.
+
+        Those that take longer than a statement may are left out; that says nothing against the database.
+        """
         began = self.clock()
         if began < self._sums_until:
             return
-        self._sums = list(of_whole_tables(connection))
+        try:
+            self._sums = list(of_whole_tables(connection))
+        except OperationalError as error:
+            if not isinstance(error.orig, QueryCanceled):
+                raise
+            self._sums = []
+            log.warning("sums_took_too_long", seconds=round(self.clock() - began, 1))
         self._sums_until = self.clock() + max(FRESH_SECONDS, REST * (self.clock() - began))
 
     def _of_broker(self) -> list[Metric]:

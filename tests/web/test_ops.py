@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 from flask import Flask
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from app import errors
+from app.figures import FLAGGED, OUTBOX, sweep_metrics
 from app.ops import Books
 from models.errors import BrokerUnreachable, InvalidSetting, InvariantBroken, NotFound, Refused, Unparseable
 
@@ -192,3 +194,82 @@ def test_sums_of_whole_tables_are_asked_for_the_more_seldom_the_longer_they_take
         clock.now = began + rest + 11
         books.collect()
     assert clock.sums == 2
+
+
+class Failing(SlowDatabase):
+    """One whose sums over whole tables take longer than a statement may."""
+
+    def asked(self, connection, cursor, statement, *more) -> None:
+        if "sum(reversed)" in statement:
+            self.now += self.seconds
+            self.sums += 1
+            connection.exec_driver_sql("set local statement_timeout = 1")
+            connection.exec_driver_sql("select pg_sleep(1)")
+
+
+def told(books: Books) -> dict[str, float]:
+    return {metric.name: metric.samples[0].value for metric in books.collect() if metric.samples}
+
+
+def test_sums_that_take_too_long_are_left_out_and_say_nothing_against_the_database(fresh_engine, redis_url):
+    clock = Failing(fresh_engine, 30.0)
+    with Redis.from_url(redis_url) as broker:
+        books = Books(fresh_engine, broker, clock=clock)
+        for _ in range(3):
+            found = told(books)
+            assert found["unwind_database_up"] == 1 and "unwind_outbox_oldest_seconds" in found
+            assert "unwind_points_reversed" not in found
+            clock.now += 11
+    assert clock.sums == 1, "they are not asked for again with each look"
+
+
+def test_sums_come_back_with_the_database(fresh_engine, redis_url):
+    clock = SlowDatabase(fresh_engine, 30.0)
+    away = threading.Event()
+
+    def refuse(*given: object) -> None:
+        if away.is_set():
+            raise RuntimeError("the database is away")
+
+    event.listen(fresh_engine, "before_cursor_execute", refuse)
+    with Redis.from_url(redis_url) as broker:
+        books = Books(fresh_engine, broker, clock=clock)
+        assert "unwind_points_reversed" in told(books)
+        away.set()
+        clock.now += 11
+        assert told(books)["unwind_database_up"] == 0
+        away.clear()
+        clock.now += 11
+        assert "unwind_points_reversed" in told(books)
+
+
+def test_what_a_merchant_has_put_aside_is_nobodys_to_look_at(shop, engine, redis_url):
+    rows = (
+        "insert into orders (shop_id, order_id, facts, status, refunded_minor, flags, counted) values"
+        " (:shop, 7, '{}', 'open', 0, '[\"REFUND_CONFLICT\", \"NO_CUSTOMER\"]', '{}');"
+        "insert into outbox (id, shop_id, kind, key, payload, state) overriding system value"
+        " values (-7, :shop, 'create_code', 'x', '{}', 'failed')"
+    )
+    aside = "insert into dismissals (shop_id, kind, subject, at, by) values (:shop, :kind, :subject, now(), 'session')"
+    with engine.connect() as connection:
+        for statement in rows.split(";"):
+            connection.execute(text(statement), {"shop": shop.id})
+        before = dict(counted(connection))
+        assert before["REFUND_CONFLICT"] >= 1 and "NO_CUSTOMER" not in before
+        for kind, subject in (("order", "7:REFUND_CONFLICT"), ("outbox", "-7")):
+            connection.execute(text(aside), {"shop": shop.id, "kind": kind, "subject": subject})
+        after = dict(counted(connection))
+        connection.rollback()
+    assert before["REFUND_CONFLICT"] - after.get("REFUND_CONFLICT", 0) == 1
+    assert before["create_code"] - after.get("create_code", 0) == 1
+
+
+def counted(connection):
+    """Flagged orders by flag, and failed work outside by kind."""
+    yield from ((flag, count) for flag, count, _ in connection.execute(FLAGGED))
+    yield from ((kind, n) for kind, state, n, _ in connection.execute(OUTBOX) if state == "failed")
+
+
+def test_a_clock_that_never_ran_is_told_of():
+    *_, last = sweep_metrics([], None, 1000.0)
+    assert last.samples[0].value == float("inf")
