@@ -130,6 +130,11 @@ def test_points_cancelations_are_chosen_status_by_status(shop: Shop, visit: Visi
     of_order(tab, order)
     assert tab.page.locator("td[data-label='Taken back']").first.inner_text() == "90"
     assert given_back(tab) == "300"
+    spend(shop, "VOID")
+    void = shop.sell(100_00, codes=[("VOID", 10_00)], authorize=True)
+    shop.cancel(void, with_refund=False)
+    assert "Voided" in of_order(tab, void)
+    assert given_back(tab) == "300"
 
 
 def test_of_credits_the_section_is_called_so_and_the_history_keeps_each_change(
