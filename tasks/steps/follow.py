@@ -7,8 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from models.errors import NotFound
+from models.rules.program import Program
 from tasks.steps import shops
 from tasks.steps.activity import Wanted, everything
+from tasks.steps.programs import programs_of
+from tasks.steps.read import points
 
 BY_WEBHOOK = text(
     "select * from inbox where webhook_id = :id and (cast(:domain as text) is null or shop_domain = :domain)"
@@ -34,6 +37,7 @@ def follow(connection: Connection, wanted: str, *, domain: str | None = None) ->
     shop = shops.find(connection, row.shop_domain)
     entries = [] if shop is None else _entries(connection, shop.id, row)
     told = [] if shop is None else _told(connection, shop.id, row, entries)
+    shown = [] if shop is None else _shown(entries, programs_of(connection, shop.id)[-1])
     return {
         "webhook_id": row.webhook_id,
         "event_id": row.id,
@@ -46,7 +50,7 @@ def follow(connection: Connection, wanted: str, *, domain: str | None = None) ->
         "attempts": row.attempts,
         "outcome": row.outcome if row.error_code is None else f"{row.error_code}: {row.error}",
         "processed_at": None if row.processed_at is None else row.processed_at.isoformat(),
-        "entries": [_shown(entry) for entry in entries],
+        "entries": shown,
         "activity": told,
     }
 
@@ -80,14 +84,18 @@ def _told(
     return [each for each in everything(connection, shop_id, wanted) if each["id"] in booked]
 
 
-def _shown(entry: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": str(entry.id),
-        "customer_id": str(entry.customer_id),
-        "kind": entry.kind,
-        "amount": entry.amount,
-        "because_of": entry.event_cause,
-        "lot": entry.lot,
-        "booking_id": str(entry.booking_id),
-        "booked_at": entry.booked_at.isoformat(),
-    }
+def _shown(entries: list[Row[Any]], program: Program) -> list[dict[str, Any]]:
+    """Rows of the ledger; their amounts are in the program's unit."""
+    return [
+        {
+            "id": str(entry.id),
+            "customer_id": str(entry.customer_id),
+            "kind": entry.kind,
+            "amount": points(entry.amount, program),
+            "because_of": entry.event_cause,
+            "lot": entry.lot,
+            "booking_id": str(entry.booking_id),
+            "booked_at": entry.booked_at.isoformat(),
+        }
+        for entry in entries
+    ]
