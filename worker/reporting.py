@@ -21,7 +21,10 @@ TAGS = ("shop", "topic", "webhook_id", "event_id", "order_id", "refund_id", "tas
         "shop_id", "endpoint_id", "code", "reason", "path")  # fmt: skip
 KEPT = ("event_id", "timestamp", "level", "logger", "message", "tags", "exception", "platform", "release", "environment",
         "contexts", "sdk", "threads")  # fmt: skip
-PERSONAL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+|\+?\d[\d ()./-]{8,}\d(?!\w)|shp[a-z]{2}_\w+|Bearer \S+")
+PERSONAL = re.compile(
+    r"[^\s@<>\"']+@[^\s@<>\"']+|\+?\d[\d ()./-]{8,}\d(?!\w)|shp[a-z]{2}_\w+|Bearer \S+"
+    r"|whsec_\S+|eyJ[\w-]+\.[\w.-]+"
+)
 HIDDEN = "[not sent]"
 FLUSH_SECONDS = 3.0
 

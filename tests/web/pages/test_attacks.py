@@ -19,6 +19,7 @@ from tests.web.pages.conftest import APP, NewPageShop, PageShop, Visitor
 from tests.web.pages.test_attention import failed_outbox
 from tests.web.pages.test_door import cookie_of, logged_in, new_link, pages_of, policy
 from tests.web.pages.test_integrations import URL, add, deliver
+from worker.reporting import HIDDEN, hidden
 
 KEPT = ("api_tokens", "endpoints", "deliveries", "orders", "redemptions", "reversals", "wallets", "entries", "activity",
         "programs", "dismissals", "outbox", "idempotency_keys", "reversal_locks", "admin_links", "admin_sessions")  # fmt: skip
@@ -267,3 +268,10 @@ def test_a_page_that_waits_for_others_takes_one_of_the_few_places_for_it(
             places.enter_context(door.shares.waiting.one(-shop))
         assert visitor.post("/integrations/endpoints/new", fields).status == 503
     assert visitor.post("/integrations/endpoints/new", fields).status == 200
+
+
+@pytest.mark.parametrize(
+    "secret", ["whsec_" + "A" * 44, "eyJhbGciOiJIUzI1NiJ9.eyJkZXN0Ijoi.c2ln", "Bearer x", "a@b.example"]
+)
+def test_a_secret_in_the_words_of_an_error_is_not_reported(secret: str) -> None:
+    assert hidden({"message": f"said {secret} there"}, keep=()) == {"message": f"said {HIDDEN} there"}
