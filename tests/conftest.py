@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -71,12 +72,14 @@ def servers() -> Iterator[tuple[str, str]]:
     broker = os.environ.get("TEST_REDIS_SERVER", USUAL_REDIS_SERVER)
     if answers(database, broker):
         yield database, broker
+        all_dropped()
         return
     place = Path(tempfile.mkdtemp(prefix="unwind-tests-"))
     place.chmod(0o755)  # the servers may run as another account
     own = load_settings().model_copy(update={"database_url": None, "redis_url": None})
     with parts(own, place / "data", command="the tests") as embedded:
         yield embedded.database_url.replace("+psycopg", ""), embedded.redis_url
+        all_dropped()
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -99,9 +102,13 @@ def database_server(servers: tuple[str, str]) -> str:
     return servers[0]
 
 
+DROPPING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drop")
+DROPPED: list[Future[None]] = []
+
+
 @contextmanager
 def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
-    """The name of a database that lives as long as the block."""
+    """The name of a database that lives as long as the block. A drop waits for a checkpoint: no test waits for a drop."""
     name = f"unwind_test_{secrets.token_hex(6)}"
     with psycopg.connect(of(server, "postgres"), autocommit=True) as connection:
         connection.execute(f'create database "{name}" template "{template}"'.encode())
@@ -110,8 +117,19 @@ def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
     try:
         yield name
     finally:
-        with psycopg.connect(of(server, "postgres"), autocommit=True) as connection:
-            connection.execute(f'drop database "{name}" with (force)'.encode())
+        DROPPED.append(DROPPING.submit(drop, server, name))
+
+
+def drop(server: str, name: str) -> None:
+    with psycopg.connect(of(server, "postgres"), autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)'.encode())
+
+
+def all_dropped() -> None:
+    """Wait until every database is gone, before its server is."""
+    DROPPING.shutdown(wait=True)
+    for each in DROPPED:
+        each.result()
 
 
 @pytest.fixture(scope="session")
