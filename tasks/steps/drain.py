@@ -382,14 +382,17 @@ def _summed(works: Sequence[Work], max_attempts: int, left: int) -> Drained:
         if work.error is None:
             drained.done += 1
             state, outcome = "done", work.outcome or ""
+            told = outcome
         elif _is_final(work, max_attempts):
             drained.failed += 1
-            state, outcome = "failed", f"{work.row.topic} failed: {getattr(work.error, 'code', 'internal')}"
+            state, outcome = "failed", f"failed: {getattr(work.error, 'code', 'internal')}"
+            told = f"{work.row.topic} {outcome}"
         else:
             drained.later += 1
-            state, outcome = "later", f"{work.row.topic} later: {type(work.error).__name__}"
+            state, outcome = "later", f"later: {type(work.error).__name__}"
+            told = f"{work.row.topic} {outcome}"
         drained.outcomes.append(outcome)
-        drained.lines.append(_line(work, state, outcome))
+        drained.lines.append(_line(work, state, told))
     return drained
 
 

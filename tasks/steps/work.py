@@ -51,7 +51,7 @@ class Worked:
         self.done += drained.done
         self.failed += drained.failed
         self.later += drained.later
-        self.outcomes.update(drained.outcomes)
+        self.outcomes.update([str(line["outcome"]) for line in drained.lines] or drained.outcomes)
 
     def __str__(self) -> str:
         """In words, for Flower: `3 done, 1 failed; ...`."""
