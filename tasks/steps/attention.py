@@ -78,10 +78,11 @@ INSTALLATION = text(
     "select state, reason, scopes, subscriptions_error, coalesce(uninstalled_at, refreshed_at, obtained_at) as at"
     " from installations where shop_id = :shop_id"
 )
-# The last run of each kind, where it failed and nobody put that aside.
+# The last run of each kind, where it failed and nobody put that aside. One kind runs each quarter of an hour, another once
+# a night: among the last 200 there are two nights.
 RECONCILED = text(
     "select r.id, r.kind, r.error, r.finished_at from (select distinct on (kind) * from (select * from reconciliations"
-    "   where shop_id = :shop_id and state <> 'running' order by id desc limit 50) latest order by kind, id desc) r"
+    "   where shop_id = :shop_id and state <> 'running' order by id desc limit 200) latest order by kind, id desc) r"
     " left join dismissals d on d.shop_id = r.shop_id and d.kind = 'reconcile' and d.subject = r.id::text"
     " where r.state = 'failed' and r.error <> 'interrupted' and r.id < :before"
     " and (d.at is null or d.at < r.finished_at) order by r.id desc limit :limit"

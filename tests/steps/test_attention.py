@@ -161,6 +161,17 @@ def test_flags_that_leave_nothing_to_do_are_none_of_it(trade: Trade) -> None:
         trade.do(attention.dismiss, "order", ORDER, by="session")
 
 
+def test_a_night_that_failed_stays_until_the_next_one_however_often_the_day_is_compared(trade: Trade) -> None:
+    night = MAKERS["reconcile"](trade)
+    trade.sql(
+        "insert into reconciliations (shop_id, kind, state, until, finished_at)"
+        " select :shop, 'recent', 'done', now(), now() from generate_series(1, 96)"
+    )
+    assert [item["id"] for item in items(trade)] == [str(night)]
+    one(trade, RUN, state="done", at=day(2), error=None)
+    assert items(trade) == []
+
+
 def test_an_endpoint_that_its_owner_paused_needs_nobody(trade: Trade) -> None:
     one(trade, ENDPOINT, why="by_hand", at=day(1))
     assert items(trade) == []
