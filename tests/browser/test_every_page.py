@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.conftest import OpenShop, Server
-from tests.browsing import Tab
+from tests.browsing import PHONES, Tab
 
 PAGES = {
     "Home": "/admin/",
@@ -121,7 +121,8 @@ def test_a_shop_in_which_nothing_has_happened_yet(server: Server, visit: OpenSho
     tab = visit(server.shop())
     for title, path in PAGES.items():
         tab.go(path)
-        assert (title, tab.faults()) == (title, [])
+        tab.widen(PHONES[-1])
+        assert (title, tab.overflow() <= 0, tab.axe()) == (title, True, [])
 
 
 def test_the_login_page_and_that_of_nobody(server: Server, visit: OpenShop) -> None:
