@@ -41,6 +41,22 @@ def link(domain: str, address: str | None, data: Path, as_json: bool) -> None:
     emit(shown, as_json=as_json, text=found)
 
 
+@admin.command()
+@click.argument("domain")
+@data_option
+@json_option
+def logout(domain: str, data: Path, as_json: bool) -> None:
+    """End every login to DOMAIN's pages, and every link that was not opened yet. Sessions of Shopify's admin stand."""
+    domain = shops.normal_domain(domain)
+    with (
+        session(data, command="unwind admin logout", existing=True) as here,
+        here.engine.begin() as connection,
+    ):
+        admin_logins.end_all(connection, shops.get(connection, domain).id)
+    text = f"{domain}: nobody is logged in by a link any more, and no link that was printed before logs in"
+    emit({"domain": domain}, as_json=as_json, text=text)
+
+
 def base(settings: Settings) -> str:
     """Where this server is reached: its public address, or else its own."""
     return settings.shopify_app_url or f"http://{reachable_host(settings.host)}:{settings.port}"
