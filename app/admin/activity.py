@@ -54,7 +54,8 @@ def show(visit: Visit) -> Response:
     """A page of it. A filter that cannot be meant is said at its field, above an empty list."""
     filters = filters_of(visit)
     cursor = {"cursor": visit.query["cursor"]} if "cursor" in visit.query else {}
-    said = None if filters.wrong else visit.ask("list_activity", query={**filters.query, **cursor})
+    wanted = {**filters.query, **cursor, "limit": str(listings.LIMIT)}
+    said = None if filters.wrong else visit.ask("list_activity", query=wanted)
     return page(visit, filters, said)
 
 
