@@ -28,11 +28,13 @@ select case when undone then 'undone' when value_minor > 0 then 'with_money'
             else coalesce(lower(reasons ->> 0), 'without_money') end, count(*)
   from refunds group by 1
 """)
+# Of shops that were removed nothing can be put right any more, so nothing of theirs may call for somebody.
+HERE = "in (select id from shops where state = 'installed')"
 # Without what a merchant has put aside, until it happens again: nobody waits for that.
 FLAGGED = text(f"""
 select f.flag, count(*), coalesce(extract(epoch from now() - min(o.seen_at)), 0)
   from orders o cross join lateral jsonb_array_elements_text(o.flags) f(flag)
- where {NEEDS_A_LOOK.replace("flags", "o.flags")} and f.flag <> all (array{list(QUIET_FLAGS)!r})
+ where o.shop_id {HERE} and {NEEDS_A_LOOK.replace("flags", "o.flags")} and f.flag <> all (array{list(QUIET_FLAGS)!r})
    and not exists (select from dismissals d where d.shop_id = o.shop_id and d.kind = 'order'
     and d.subject = o.order_id || ':' || f.flag and d.at >= {MOVED}) group by 1
 """)
@@ -44,36 +46,37 @@ select coalesce(extract(epoch from now() - min(coalesce(i.orders_read_until, i.o
   from installations i join shops s on s.id = i.shop_id
  where i.state = 'active' and i.access_token is not null and s.state = 'installed'
 """)
-OUTBOX = text("""
+OUTBOX = text(f"""
 select kind, 'pending', count(*), coalesce(extract(epoch from now() - min(created_at)), 0)
   from outbox where state in ('pending', 'leased') group by 1
 union all
-select o.kind, 'failed', count(*), 0 from outbox o where o.state = 'failed'
+select o.kind, 'failed', count(*), 0 from outbox o where o.state = 'failed' and o.shop_id {HERE}
    and not exists (select from dismissals d where d.shop_id = o.shop_id and d.kind = 'outbox'
     and d.subject = o.id::text and d.at >= coalesce(o.finished_at, o.created_at)) group by 1
 """)
-DELIVERIES = text("""
-select (select count(*) from deliveries where state = 'pending'),
-       (select count(*) from deliveries where state = 'waiting'),
-       (select coalesce(extract(epoch from now() - min(created_at)), 0) from deliveries where state = 'pending')
+DELIVERIES = text(f"""
+select (select count(*) from deliveries where state = 'pending' and shop_id {HERE}),
+       (select count(*) from deliveries where state = 'waiting' and shop_id {HERE}),
+       (select coalesce(extract(epoch from now() - min(created_at)), 0) from deliveries
+         where state = 'pending' and shop_id {HERE})
 """)
-ENDPOINTS = text("""
+ENDPOINTS = text(f"""
 select w.reason, count(e.id)
   from (values ('failing'), ('gone'), ('by_hand')) w(reason)
-  left join endpoints e on e.state = 'paused' and e.paused_reason = w.reason group by 1 order by 1
+  left join endpoints e on e.state = 'paused' and e.paused_reason = w.reason and e.shop_id {HERE} group by 1 order by 1
 """)
 POINTS = text("""
 select (select coalesce(sum(reversed), 0) from awards), (select coalesce(sum(shortfall), 0) from awards),
        (select coalesce(sum(returned), 0) from redemptions), (select coalesce(sum(expired), 0) from redemptions)
 """)
-CONNECTIONS = text("""
+CONNECTIONS = text(f"""
 select w.reason, count(i.shop_id)
   from (values ('refresh_token_expired'), ('scopes_missing'), ('token_revoked')) w(reason)
-  left join installations i on i.reason = w.reason group by 1 order by 1
+  left join installations i on i.reason = w.reason and i.shop_id {HERE} group by 1 order by 1
 """)
-LAPSING = text("""
+LAPSING = text(f"""
 select extract(epoch from min(refresh_expires_at) - now()), count(*) filter (where subscriptions_error is not null)
-  from installations where state <> 'uninstalled' and not coalesce(reason, '') = any(:dead)
+  from installations where shop_id {HERE} and state <> 'uninstalled' and not coalesce(reason, '') = any(:dead)
 """)
 PRIVACY = text("""
 select k.kind, count(r.id), coalesce(extract(epoch from now() - min(r.requested_at)), 0),

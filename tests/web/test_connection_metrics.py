@@ -6,6 +6,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from models.settings import Settings
 from tasks.gateway.oauth import Grant
@@ -71,3 +72,33 @@ def test_subscriptions_that_could_not_be_set_right_are_counted(figures, fresh_en
             "update installations set subscriptions_error = 'no' where shop_id = %s", (wrong,)
         )
     assert right and figures("unwind_shops_subscriptions_failing") == {"": 1}
+
+
+def test_a_shop_that_was_removed_calls_for_nobody(figures, fresh_engine):
+    removed = [connect(fresh_engine, days=3), connect(fresh_engine, reason="token_revoked")]
+    rows = (
+        "update installations set subscriptions_error = 'no' where shop_id = :shop",
+        "insert into orders (shop_id, order_id, facts, status, refunded_minor, flags, counted)"
+        " values (:shop, 7, '{}', 'open', 0, '[\"REFUND_CONFLICT\"]', '{}')",
+        "insert into outbox (shop_id, kind, key, payload, state) values (:shop, 'create_code', 'x', '{}', 'failed')",
+        "insert into endpoints (shop_id, url, events, secret, state, paused_reason)"
+        " values (:shop, 'https://shop.example/hook', '[\"*\"]', 'sealed', 'paused', 'failing')",
+    )
+    with fresh_engine.begin() as connection:
+        for statement in rows:
+            connection.execute(text(statement), {"shop": removed[0]})
+    calling = {
+        'unwind_orders_flagged{flag="REFUND_CONFLICT"}': 1,
+        'unwind_outbox{kind="create_code",state="failed"}': 1,
+        'unwind_endpoints_paused{reason="failing"}': 1,
+        'unwind_shops_needing_merchant{reason="token_revoked"}': 1,
+        "unwind_shops_subscriptions_failing": 1,
+    }
+    before = figures("unwind_")
+    assert before.keys() >= {name.removeprefix("unwind_") for name in calling}
+    assert [before[name.removeprefix("unwind_")] for name in calling] == list(calling.values())
+    with fresh_engine.begin() as connection:
+        connection.execute(text("update shops set state = 'removed'"))
+    after = figures("unwind_")
+    assert {name for name in calling if after.get(name.removeprefix("unwind_"))} == set()
+    assert "refresh_token_expires_soonest_seconds" in before.keys() - after.keys()
