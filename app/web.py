@@ -10,6 +10,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 from redis import Redis
 from sqlalchemy import Engine
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import admin, api, errors, install, ops, receiver
 from app.admin.door import PREFIX as ADMIN
@@ -58,8 +59,8 @@ def create_app(settings: Settings) -> Flask:
     calls, door = create_api(settings, unwind)
     doors = {
         receiver.PATH: webhooks(unwind),
-        f"{api.PREFIX}/": calls.wsgi_app,
-        f"{ADMIN}/": create_admin(door).wsgi_app,
+        f"{api.PREFIX}/": behind(settings.trusted_proxies, calls.wsgi_app),
+        f"{ADMIN}/": behind(settings.trusted_proxies, create_admin(door).wsgi_app),
     }
     app.wsgi_app = by_path(doors, app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
@@ -78,6 +79,11 @@ def create_admin(door: Door) -> Flask:
     app = Flask("app.admin", static_url_path=f"{ADMIN}/static")
     admin.register(app, door)
     return app
+
+
+def behind(proxies: int, application: WSGIApplication) -> WSGIApplication:
+    """The visitor's own address and scheme, as so many proxies before us tell them; nobody else's word counts."""
+    return ProxyFix(application, x_for=proxies, x_proto=proxies, x_host=0) if proxies else application
 
 
 def by_path(doors: Mapping[str, WSGIApplication], flask: WSGIApplication) -> WSGIApplication:

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         description="Keys (32 bytes, URL-safe base64) that encrypt stored access tokens, comma separated; the first"
         " encrypts, all decrypt. Embedded database: made at first use",
     )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="Proxies in front of this server, each of which adds to X-Forwarded-For: whoever is not known yet is"
+        " counted by the address that the first of them saw. 0: nobody's header is believed",
+    )
     webhook_max_bytes: int = Field(
         8 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="Largest webhook body taken, in bytes"
     )

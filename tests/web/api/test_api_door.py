@@ -7,7 +7,7 @@ import time
 from io import BytesIO
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 from pydantic import ValidationError
 from sqlalchemy import Engine, text
@@ -16,6 +16,7 @@ from app import api as the_api
 from app import errors
 from app.api.fields import read_line
 from app.api.merchants import CancelRequest
+from app.web import behind
 from models.session import make_engine
 from models.settings import Settings
 from tasks.steps import shops, tokens
@@ -216,6 +217,23 @@ def test_a_token_that_calls_too_often_is_told_to_wait_and_others_are_not(three_a
 def test_callers_who_are_nobody_are_limited_together(three_a_minute: FlaskClient) -> None:
     answers = [three_a_minute.get(PROGRAM, headers={"Authorization": f"Bearer {i}"}) for i in range(4)]
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        pytest.param(
+            0, "127.0.0.1", id="nobody stands before it: what a caller says of himself does not count"
+        ),
+        pytest.param(1, "203.0.113.7", id="one proxy: the address that it saw"),
+    ],
+)
+def test_a_callers_address_is_what_trusted_proxies_say(proxies: int, seen: str) -> None:
+    app = Flask("behind")
+    app.add_url_rule("/", view_func=lambda: request.remote_addr or "")
+    app.wsgi_app = behind(proxies, app.wsgi_app)  # type: ignore[method-assign]
+    headers = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
+    assert app.test_client().get("/", headers=headers).text == seen
 
 
 def test_webhooks_are_never_limited(three_a_minute: FlaskClient) -> None:
