@@ -36,7 +36,7 @@ from tests.web.pages.conftest import PageShop
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 180
-STORES = 12  # more than a file has tests that need one
+STORES = 20  # more than there are tests that need one
 
 
 # -- a demo ----------------------------------------------------------------------------------------------------------

@@ -70,13 +70,12 @@ class Admin:
         """The page at the store's own address: the app's, in a frame."""
         route.fulfill(content_type="text/html", body=f'<iframe name="app" src="{self.framed}"></iframe>')
 
-    def opens(self, path: str = "/", *, at: str | None = None, with_token: bool = True) -> Frame:
-        """Open the app as the admin does (at another store's address, if told so); the frame."""
+    def opens(self, path: str = "/", *, at: str | None = None, with_token: bool = True) -> None:
+        """Open the app as the admin does (at another store's address, if told so)."""
         given = {"shop": self.shop.domain, "host": HOST, "embedded": "1"}
         word = {"id_token": self.shop.shopify.session_token(self.shop.domain)} if with_token else {}
         self.framed = f"{self.server.url}{path}?{urlencode({**given, **word})}"
         self.tab.page.goto(f"https://{at or self.shop.domain}/admin/apps/unwind")
-        return self.frame
 
     @property
     def frame(self) -> Frame:
