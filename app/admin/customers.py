@@ -80,7 +80,7 @@ def shown(visit: Visit, rows: Any, **values: Any) -> Response:
 
 
 def tier_names(visit: Visit) -> Mapping[str, str]:
-    return {level["id"]: level["name"] for level in visit.settings["tiers"]["levels"]}
+    return {level["id"]: level.get("name") or level["id"] for level in visit.settings["tiers"]["levels"]}
 
 
 # -- one customer ------------------------------------------------------------------------------------

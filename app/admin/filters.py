@@ -18,6 +18,13 @@ ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d
 TYPED = re.compile(r"`([^`]+)`")
 
 
+# In sentences of the record: amounts of money, of points before their unit or beside a balance. Not ids, `#1042`, `2/49081`.
+AMOUNT = re.compile(
+    r"(?<![\w/#.-])\d{4,}(?=\.\d| (?:points?|credits?|of|before)\b)"
+    r"|(?:(?<=balance )|(?<=stays )|(?<=→ )|(?<= of ))\d{4,}(?![\d/])"
+)
+
+
 def when(at: str | datetime | None) -> Markup:
     """`5 Mar 2026, 09:30`, in the program's time zone; the exact time for programs and on hover."""
     if at is None:
@@ -111,6 +118,31 @@ def typed(words: str) -> Markup:
     return Markup(TYPED.sub(r"<code>\1</code>", str(escape(words))))  # noqa: S704 - escaped before
 
 
+def grouped(words: str) -> str:
+    """A sentence's amounts as numbers stand elsewhere on the pages, `2,998`; ids, names of orders and fractions as they are."""
+    return AMOUNT.sub(lambda found: f"{int(found[0]):,}", words)
+
+
+def told(entry: Mapping[str, Any]) -> str:
+    """An entry of the activity as a sentence for people: rules, rewards and tiers by their names."""
+    text, detail = str(entry["text"]), entry["detail"]
+    for id, leads, name in (
+        (detail.get("rule"), ("by",), rule),
+        (detail.get("reward"), ("spent on", "of"), reward),
+    ):
+        for lead in leads if id else ():
+            text = text.replace(f" {lead} {id}", f" {lead} “{name(id)}”", 1)
+    if str(entry["kind"]).startswith("tier."):
+        text = " ".join(tier(word) for word in text.split(" "))
+    return grouped(arrows(plain(text)))
+
+
+def tier(id: str) -> str:
+    """A VIP level by its name; what is none stays as it is."""
+    levels = settings().get("tiers", {}).get("levels", ())
+    return next((str(each.get("name") or id) for each in levels if each["id"] == id), id)
+
+
 def reason(code: str) -> str:
     """A reason or flag of the rules, in words."""
     return REASONS.get(code, code)
@@ -154,6 +186,8 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "who": who,
     "plain": plain,
     "arrows": arrows,
+    "grouped": grouped,
+    "told": told,
     "reason": reason,
     "typed": typed,
     "rule": rule,

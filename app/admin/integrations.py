@@ -222,7 +222,7 @@ def events_typed(visit: Visit) -> list[str]:
 def faults_of(said: Said) -> Mapping[str, str]:
     """The fields that are wrong, and why."""
     faults = [said.details, *said.details.get("others", ())] if "field" in said.details else []
-    return {fault["field"]: fault["reason"] for fault in faults}
+    return {fault["field"]: f"It {fault['reason']}." for fault in faults}
 
 
 ONE = "/integrations/endpoints/<endpoint_id>"

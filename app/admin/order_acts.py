@@ -36,6 +36,7 @@ class Act:
     """A call of the API that can be looked at first.
 
     wishes: what of the order is to be said first     cause: of what it undoes, out of the ids of its address
+    reason: when none is typed and the call's own would not be true of this page
     """
 
     call: str
@@ -44,6 +45,7 @@ class Act:
     button: str
     done: str
     wishes: bool = False
+    reason: str = ""
     cause: Callable[[Mapping[str, int]], tuple[str, ...]] | None = None
 
 
@@ -63,6 +65,7 @@ CANCEL = Act(
     about=f"Points that the order earned are taken back, points redeemed on it are given back. {NO_MONEY}",
     button="Cancel the order",
     done="cancelled",
+    reason="Order cancelled in the admin",
 )
 UNDONE = (
     "It then counts as if it had never been told, also when Shopify tells of it again. Nothing is deleted."
@@ -162,7 +165,7 @@ def _has(order: Mapping[str, Any], causes: tuple[str, ...]) -> bool:
 def _done(visit: Visit, act: Act, order: Mapping[str, Any], wish: dict[str, Any] | None) -> Response:
     if wish is None:
         return _shown(visit, act, order, visit.form, None, status=422)
-    reason = visit.form.get("reason", "").strip()
+    reason = visit.form.get("reason", "").strip() or act.reason
     said = visit.ask(act.call, body={**wish, **({"reason": reason} if reason else {})})
     if not said.ok:
         return _shown(visit, act, order, visit.form, said)

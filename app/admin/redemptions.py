@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Response
@@ -111,15 +112,18 @@ def show(visit: Visit, *, said: Said | None = None, tried: Said | None = None, a
     """A redemption. said: what was refused     tried: what a preview says, of `act`"""
     found = visit.found("get_redemption")
     state = found["cancellation"]["state"]
+    order = order_of(visit, found["cancellation"].get("used_on") or found["order_id"])
+    words = partial(in_words, order=order, used=state == "used")
     return visit.page(
         "redemption.html",
         status=200 if said is None else said.status,
         redemption=found,
         left=found["amount"] - found["returned"],
         reward_status=STATUS[state],
-        message=in_buttons(found["cancellation"]["message"], used=state == "used"),
+        message=words(found["cancellation"]["message"]),
+        order_name=order["name"] if order else None,
         said=said,
-        refusal=None if said is None else in_buttons(said.message, used=state == "used"),
+        refusal=None if said is None else words(said.message),
         anyway=said is not None and act == "refund" and bool(said.details.get("needs_force")),
         tried=None if tried is None else tried.document,
         act=act,
@@ -132,10 +136,20 @@ def show(visit: Visit, *, said: Said | None = None, tried: Said | None = None, a
     )
 
 
-def in_buttons(message: str, *, used: bool) -> str:
-    """The API's words with the page's name for `force`."""
+def order_of(visit: Visit, id: str | None) -> Mapping[str, Any] | None:
+    """The order that a redemption was used on, when it is known here."""
+    return None if id is None else next(iter(visit.read(listings.orders, search=id, limit=1).rows), None)
+
+
+def in_words(message: str, *, order: Mapping[str, Any] | None, used: bool) -> str:
+    """The API's words with the page's names: of `force`, of a field, of the order."""
     button = "“Refund points”" if used else "“Refund points anyway”"
-    return f"{plain(message.replace('with force', f'with {button}'))}."
+    names = {"with force": f"with {button}", "pointsToBeReversed": "how much"}
+    if order:
+        names[f"order {order['id']}"] = f"order {order['name']}"
+    for word, name in names.items():
+        message = message.replace(word, name)
+    return f"{plain(message)}."
 
 
 def looks_of(visit: Visit) -> int:

@@ -205,7 +205,7 @@ WAITING = Group(
 )
 BY_HAND = Group(
     title="Redeemed {unit} given back by hand",
-    what="By a merchant's own systems, with the call points/reverse of the API.",
+    what="“Give back a part” on a redemption's page, and your own systems by the API's call points/reverse.",
     settings=(
         Setting(
             path="points_reversal.enabled",

@@ -130,7 +130,7 @@ def test_points_are_given_with_a_reason_and_a_last_day(
     before = busy_store.balance()
     done = visitor.submit(profile, "Give points", amount="100", reason="Sorry", last_day="2099-01-31")
     assert "The points were given." in done.text and busy_store.balance() == before + 100
-    assert "on 1 Feb 2099, 00:00" in done.text and "the grant's reason: Sorry" in done.text
+    assert "on 1 Feb 2099, 00:00" in done.text and "The grant's reason: Sorry" in done.text
     visitor.submit(profile, "Give points", amount="100", reason="Sorry", last_day="2099-01-31")
     assert busy_store.balance() == before + 100, "the same form is one grant"
 

@@ -85,7 +85,7 @@ def test_a_refund_is_explained_in_plain_words(spent: PageShop) -> None:
     assert "20.00 of 100.00 EUR refunded = 1/5:" in told
     assert "Place an order: 1/5 of 500 = 100 points taken back" in told
     assert "0 points of 500 given back (a partial refund without items)" in told
-    assert "balance 1000 → 900" in page.text and "told by Shopify" in page.text
+    assert "balance 1,000 → 900" in page.text and "told by Shopify" in page.text
     assert "Rules R1, R2, R6. At most 500 points could be taken back." in page.text
     assert "version 1" in page.text and "Lot order:450:place-order: −100." in page.text
 

@@ -115,7 +115,7 @@ def test_a_used_coupon_stays_used_and_the_points_come_back(rich: PageShop) -> No
     before = rich.balance()
     visitor = rich.visitor()
     page = opened(visitor, id)
-    assert "Its code was used on order 460 and cannot be cancelled" in page.text
+    assert "Its code was used on order #460 and cannot be cancelled" in page.text
     assert "force" not in page.text
     assert page.link(f"Order {ORDER}")
     done = visitor.click(page, "Refund points", reason="A gift")
