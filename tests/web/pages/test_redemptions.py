@@ -117,7 +117,7 @@ def test_a_used_coupon_stays_used_and_the_points_come_back(rich: PageShop) -> No
     page = opened(visitor, id)
     assert "Its code was used on order #460 and cannot be cancelled" in page.text
     assert "force" not in page.text
-    assert page.link(f"Order {ORDER}")
+    assert page.link(f"Order #{ORDER}")
     done = visitor.click(page, "Refund points", reason="A gift")
     assert "The discount code remains as used." in done.text and "Reason: A gift" in done.text
     assert rich.balance() == before + 500
