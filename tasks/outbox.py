@@ -10,7 +10,9 @@ from tasks.runtime import runtime
 from tasks.steps import outbox, turns
 
 
-@shared_task(name="outbox.ring", bind=True, send_events=False)  # every second: it would bury the others in Flower
+@shared_task(
+    name="outbox.ring", bind=True, send_events=False
+)  # every second: it would bury the others in Flower
 def ring(self: Task[Any, Any]) -> str:
     """Send a named task for each row that is due, and whoever delivers when endpoints are to be told something.
 

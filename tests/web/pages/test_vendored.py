@@ -8,7 +8,9 @@ import re
 from app.admin.door import STATIC
 
 OURS = {"admin.css", "admin.js", "icon.svg", "VENDORED.md"}
-ROW = re.compile(r"^\| `([^`]+)` \| \S+ [\d.]+ \| `[^`]+` \| \[[^]]+\]\(([^)]+)\) \| `([0-9a-f]{64})` \|$", re.M)
+ROW = re.compile(
+    r"^\| `([^`]+)` \| \S+ [\d.]+ \| `[^`]+` \| \[[^]]+\]\(([^)]+)\) \| `([0-9a-f]{64})` \|$", re.M
+)
 
 
 def test_every_file_of_others_is_listed_with_its_licence_and_unchanged() -> None:
