@@ -299,8 +299,8 @@ REDEMPTIONS_OF = text(
 REDEMPTIONS_FOUND: Mapping[str, TextClause] = {
     status: text(
         f"select {OF_REDEMPTION} from redemptions where shop_id = :shop_id and id < :before and {condition}"
-        " and (id = :id or id in (select c.redemption_id from redemption_codes c"
-        "   where c.shop_id = :shop_id and c.code_key = :code))"
+        " and id in (select cast(:id as bigint) union select c.redemption_id from redemption_codes c"
+        "   where c.shop_id = :shop_id and c.code_key = :code)"
         " order by id desc limit :limit"
     )
     for status, condition in WITH_STATUS.items()

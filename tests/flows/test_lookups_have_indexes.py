@@ -95,6 +95,7 @@ def test_the_lists_of_the_pages_are_read_by_indexes(fresh_engine: Engine) -> Non
         customers = plan_of(connection, listings.RECENTLY, **page)
         last = plan_of(connection, overview.LAST_WEBHOOK, domain="d3")
         connection.execute(text("set local enable_seqscan = off"))  # as if the table were large
+        found = plan_of(connection, listings.REDEMPTIONS_FOUND[""], code="x", id=7, **page)
         taken = plan_of(
             connection, overview.TAKEN_BACK, shop_id=shop, zone="UTC", since=day(1), until=day(60)
         )
@@ -103,6 +104,9 @@ def test_the_lists_of_the_pages_are_read_by_indexes(fresh_engine: Engine) -> Non
     assert "ix_orders_name" in named and "pk_orders" in named
     assert "ix_orders_attention" in flagged
     assert "pk_activity" in customers
+    assert "pk_redemption_codes" in found and "Index Cond: ((shop_id = 1) AND (id" in found.replace(
+        f"'{shop}'::smallint", "1"
+    )
     assert all(f"ix_redemptions_{use}" in plan for use, plan in by_use.items())
     assert "ix_inbox_told" in last
     assert "ix_timeline_taken" in taken
