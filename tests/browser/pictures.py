@@ -80,7 +80,7 @@ def main() -> None:
         running_demo(Path(place), *SAME_WORLD) as demo,
     ):
         take_all(browser, demo.url, demo.login())
-    print(f"{len(list(IMAGES.glob('*.png')))} pictures of {DESK['width']} x {DESK['height']} in {IMAGES}")
+    print(f"Pictures of {DESK['width']} x {DESK['height']} and of a phone are in {IMAGES}.")
 
 
 if __name__ == "__main__":
