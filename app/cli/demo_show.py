@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from types import TracebackType
@@ -63,7 +65,8 @@ class Show(ABC):
     def outcome(self, outcome: Outcome) -> None: ...
 
     def stays_up(self, story: Story) -> None:
-        again = f"unwind admin link {story.domain} --data {story.logs} --address {story.url}"
+        program = "unwind" if shutil.which("unwind") else sys.argv[0]
+        again = f"{program} admin link {story.domain} --data {story.logs} --address {story.url}"
         for line in (
             "",
             f"admin page:    {story.login()}",

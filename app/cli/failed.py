@@ -59,7 +59,7 @@ def show(event: int, body: bool, data: Path, as_json: bool) -> None:
         emit(
             found,
             as_json=as_json,
-            text="\n".join(f"{name:12} {value}" for name, value in flat(found).items()),
+            text="\n".join(f"{name:12} {value}" for name, value in flat(found).items() if value is not None),
         )
 
 

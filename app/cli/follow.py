@@ -30,12 +30,16 @@ def follow(webhook: str, domain: str | None, data: Path, as_json: bool) -> None:
     emit(found, as_json=as_json, text=as_text(found))
 
 
+def tries(attempts: int) -> str:
+    return "1 try" if attempts == 1 else f"{attempts} tries"
+
+
 def as_text(found: Mapping[str, Any]) -> str:
     facts = [
         ("webhook", found["webhook_id"]),
         ("event", f"{found['event_id']} ({found['cause']} in the ledger)"),
         ("from", f"{found['topic']} of {found['shop']}, received {found['received_at']}"),
-        ("state", f"{found['state']} after {found['attempts']} tries, {found['processed_at'] or 'not yet'}"),
+        ("state", f"{found['state']} after {tries(found['attempts'])}, {found['processed_at'] or 'not yet'}"),
         ("outcome", found["outcome"]),
         ("order", found["order_id"]),
     ]
