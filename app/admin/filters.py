@@ -192,4 +192,5 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "typed": typed,
     "rule": rule,
     "reward": reward,
+    "tier": tier,
 }

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from tests.web.api.conftest import PLACED
 from tests.web.api.test_api_merchants import books
-from tests.web.pages.conftest import PageShop, Visitor
+from tests.web.pages.conftest import NewPageShop, PageShop, Visitor
 
 
 def test_an_order_is_picked_by_its_name_and_an_amount_is_looked_at(
@@ -25,6 +25,15 @@ def test_an_order_is_picked_by_its_name_and_an_amount_is_looked_at(
     assert "from 140 points to 115 points" in look.text
     assert "Afterwards 75.00 EUR, 75 points earned and 0 points redeemed are left" in look.text
     assert books(engine, busy_store.id) == before
+
+
+def test_a_tier_that_would_fall_is_told_by_its_name(new_page_shop: NewPageShop) -> None:
+    """R26: 100.00 spent reaches it, 75.00 does not."""
+    level = {"id": "l-1", "name": "Silver Club", "threshold": "100.00"}
+    store = new_page_shop(tiers={"metric": "spend", "window": "lifetime", "levels": [level]})
+    store.place(451)
+    look = store.visitor().get("/preview?id=451&what=amount&amount=25")
+    assert "tier Silver Club becomes none" in look.text
 
 
 def test_from_there_the_same_can_be_refunded(busy_store: PageShop, visitor: Visitor) -> None:
