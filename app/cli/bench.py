@@ -130,7 +130,7 @@ def in_words(found: Mapping[str, Any]) -> str:
 def of_pages(figures: Mapping[str, Any]) -> list[str]:
     """Each page on a line; what is too slow, or grows, by name."""
     built = ", ".join(f"{figures[name]} {name}" for name in ("orders", "entries", "customers", "redemptions"))
-    columns = ("page", "large_p50_ms", "large_p95_ms", "beside", "beside_p50_ms", "ratio")
+    columns = ("page", "large_p50_ms", "large_p95_ms", "beside", "beside_p50_ms", "beside_p95_ms", "ratio")
     rows = [[row[name] for name in columns] for row in figures["pages"]]
     return [
         f"pages: {built}; {figures['rounds']} rounds",

@@ -206,6 +206,7 @@ def _measured(page: Asked, visitors: Mapping[str, Visitor], rounds: int, bar: Ba
         "large_p95_ms": round(p95(ours), 1),
         "beside": page.beside.removeprefix("bench-").partition(".")[0],
         "beside_p50_ms": round(median(theirs), 1),
+        "beside_p95_ms": round(p95(theirs), 1),
         "ratio": round(median(ours) / median(theirs), 2),
     }
 
