@@ -27,6 +27,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from app import api as the_api
 from app import errors
 from app.api import OPERATIONS, PREFIX
+from app.api.redemptions import RedemptionRequest
 from models.settings import Settings
 from tasks.steps import shops, tokens
 from tasks.steps.verify import verify
@@ -37,6 +38,7 @@ EXAMPLES = 8  # drawn for each call, beside the edges and the chains
 CHAINS = 40  # of calls, each following another's link
 CHAIN_SEEDS = (2, 3, 4)
 CUSTOMERS = [7001, 7002, 7003]
+OF_THE_EXAMPLES = int(RedemptionRequest.EXAMPLE["customer_id"])  # what the document shows is done, not only refused
 ORDERS = list(range(450, 470))
 HOOKS = "https://192.0.9.9/hooks"  # an address that needs no name looked up; nothing is sent there, no worker runs
 
@@ -113,7 +115,7 @@ def seeded(engine: Engine) -> tuple[Caller, dict[str, list[str]]]:
     the_api.register(app, engine, settings, calls_per_minute=1_000_000)
     caller, store = Caller(app.test_client(), domain, shop_id, token), Store(engine)
     caller.put("/program", {"return_redeemed": {"enabled": True}})
-    for customer in CUSTOMERS:
+    for customer in (*CUSTOMERS, OF_THE_EXAMPLES):
         caller.post(f"/customers/{customer}/grants", {"amount": 1_000_000, "reason": "seed"})
     redemptions = []
     for n, order in enumerate(ORDERS):
