@@ -38,7 +38,9 @@ EXAMPLES = 8  # drawn for each call, beside the edges and the chains
 CHAINS = 40  # of calls, each following another's link
 CHAIN_SEEDS = (2, 3, 4)
 CUSTOMERS = [7001, 7002, 7003]
-OF_THE_EXAMPLES = int(RedemptionRequest.EXAMPLE["customer_id"])  # what the document shows is done, not only refused
+OF_THE_EXAMPLES = int(
+    RedemptionRequest.EXAMPLE["customer_id"]
+)  # what the document shows is done, not only refused
 ORDERS = list(range(450, 470))
 HOOKS = "https://192.0.9.9/hooks"  # an address that needs no name looked up; nothing is sent there, no worker runs
 
