@@ -37,11 +37,17 @@ NAMES: Mapping[str, str] = {
     "endpoint.paused": "Endpoint paused",
     "endpoint.enabled": "Endpoint enabled",
 }
+NOTHING: Mapping[str, str] = {  # where an event moved no points (R39)
+    "points.reversed": "No points taken back",
+    "redemption.returned": "No redeemed points given back",
+}
 
 
-def action(kind: str) -> str:
-    """The name of an Action."""
-    return NAMES.get(kind, kind)
+def action(entry: Mapping[str, Any]) -> str:
+    """The name of an entry's Action."""
+    kind = str(entry["kind"])
+    names = NOTHING if kind in NOTHING and entry["detail"].get("amount") == 0 else NAMES
+    return names.get(kind, kind)
 
 
 def leads_to(visit: Visit, entry: Mapping[str, Any], *, of_customer: bool = False) -> str | None:

@@ -17,7 +17,7 @@ from tasks.steps import overview
 VERDICTS = {  # tone of the banner, its first words
     "new": ("info", "Ready: nothing has happened yet"),
     "well": ("success", "All is well"),
-    "look": ("attention", "All works, and something waits for you"),
+    "look": ("attention", "Something waits for you"),
     "wrong": ("critical", "Something is wrong"),
 }
 CONNECTIONS = {  # by state, or by what is wrong with it
