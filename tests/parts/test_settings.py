@@ -140,7 +140,18 @@ def test_no_secret_shows_when_settings_are_printed_or_listed() -> None:
 
 
 def test_every_setting_has_a_help_line_and_every_number_a_unit_or_a_count_in_its_name() -> None:
-    counts = ("port", "attempts", "processes", "threads", "connections", "seconds", "hours", "days", "bytes")
+    counts = (
+        "port",
+        "attempts",
+        "processes",
+        "threads",
+        "proxies",
+        "connections",
+        "seconds",
+        "hours",
+        "days",
+        "bytes",
+    )
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert "\n" not in field.description
