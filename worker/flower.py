@@ -7,9 +7,11 @@ Outside loopback it needs one, for its figures (/metrics) as well; /healthcheck 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Mapping
 
-from flower import urls
+from flower import command, urls
 from flower.views import monitor
 from tornado import web
 
@@ -21,6 +23,7 @@ from worker.logs import configure
 COLUMNS = "name,kwargs,result,state,received,runtime,worker"
 TASKS_KEPT = 20_000  # in its memory: a day of a busy shop, about 100 MB at most
 FORGET_WORKERS_SECONDS = 600  # each deployment leaves the names of its workers behind
+LAST_WORD_SECONDS = 3.0  # between SIGTERM and an end by force: it keeps nothing
 
 
 class Metrics(monitor.Metrics):  # type: ignore[misc]  # Flower is untyped
@@ -38,6 +41,7 @@ def run(settings: Settings) -> None:
     os.environ |= environment(settings)
     for name in ("FLOWER_UNAUTHENTICATED_API", "FLOWER_DEBUG"):  # the API needs the login, always
         os.environ.pop(name, None)
+    command.sigterm_handler = end
     urls.handlers[:] = [guarded(handler) for handler in urls.handlers]
     app = make_app(settings.redis_url or USUAL_BROKER)
     app.set_default()
@@ -63,6 +67,14 @@ def environment(settings: Settings) -> Mapping[str, str]:
         return {"FLOWER_BASIC_AUTH": login}
     os.environ.pop("FLOWER_BASIC_AUTH", None)
     return {}
+
+
+def end(*_: object) -> None:
+    """SIGTERM. Told while it is still starting, Flower would wait for ever for a thread that it never stops."""
+    timer = threading.Timer(LAST_WORD_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(0)
 
 
 def guarded(handler: object) -> object:

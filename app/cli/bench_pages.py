@@ -68,7 +68,7 @@ class Sizes:
 
 
 FULL = Sizes(rounds=40, shop=bench_shop.FULL)
-QUICK = Sizes(rounds=3, shop=bench_shop.QUICK)
+QUICK = Sizes(rounds=2, shop=bench_shop.QUICK)
 
 
 @dataclass(frozen=True, slots=True)
