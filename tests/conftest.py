@@ -49,12 +49,6 @@ LONGEST_FIRST = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are cores: half of the time is waiting for PostgreSQL and child processes."""
-    cores = os.cpu_count() or 1
-    return cores + cores // 2
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files in the order of LONGEST_FIRST, then as they are; inside a file nothing moves."""
     here = Path(__file__).parent
