@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from models.errors import Refused
 from tasks.steps import merchants, reversals, shops
-from tasks.steps.cancelling import cancel
+from tasks.steps.cancelling import cancel, is_used
 from tests.flows.codes_story import COST
 from tests.flows.test_codes_once import GIVEN_UP, KINDS, STEPS, Schedule, flat
 
@@ -85,20 +85,16 @@ class MerchantsToo(Schedule):
             act(connection)
 
     def _reverse(self, amount: int | None) -> None:
-        """Of a redemption that was used, as far as we know (one that was not is cancelled instead)."""
-        if self.story.redemption.order_id is not None:
-            self._do(
-                lambda c: reversals.reverse(
-                    c,
-                    shops.by_id(c, self.story.id),
-                    self.story.redemption_id,
-                    amount=amount,
-                    kind="reversed",
-                    code="stays_used",
-                    now=self._now(),
-                    **BY,
+        """Of a redemption whose code is used, as far as the books know: another one's is taken away, or refused (R34, R35)."""
+
+        def act(connection: Connection) -> None:
+            shop, id, now = shops.by_id(connection, self.story.id), self.story.redemption_id, self._now()
+            if is_used(connection, shop, id, now):
+                reversals.reverse(
+                    connection, shop, id, amount=amount, kind="reversed", code="stays_used", now=now, **BY
                 )
-            )
+
+        self._do(act)
 
     def _with_order(self, act: Callable[[Connection, int], object]) -> None:
         order_id = self.story.redemption.order_id
