@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import IO, Any
 
-from pydantic import BaseModel
-
 from app import errors
 from app.api import OPERATIONS
 from app.api.answers import as_asked
-from app.api.calls import Door, answer_to, completed, hold_waiting
-from app.api.errors import ApiError, InvalidRequest
+from app.api.calls import Door, answer_to, completed, hold_waiting, ring_for
+from app.api.errors import ApiError
 from app.api.operation import JSON, Asked, Operation
-from app.api.reading import DEPTH_MAX, body_of, check_text, checked
+from app.api.reading import DEPTH_MAX, body_of, check_text, checked_query
 from models.errors import InvalidSetting, NotFound, Refused, UnwindError
 from tasks.steps.tokens import Caller
 
@@ -89,8 +87,7 @@ def ask(
     if answer.file is not None:
         return Said(status=answer.status, file=answer.file)
     document = json.loads(answer.text, parse_float=Decimal)
-    if door.ring is not None and operation.ring is not None and answer.status < 400 and not preview:
-        door.ring([operation.ring(caller, document)])
+    ring_for(operation, door, asked, answer)
     return Said(status=answer.status, document=document)
 
 
@@ -126,18 +123,8 @@ def asked_of(
         ids=dict(ids),
         body=body_of(document, operation),
         document=document,
-        query=query_of(operation, query),
+        query=checked_query(query, operation),
         preview=preview,
         media=media,
         key=key,
     )
-
-
-def query_of(operation: Operation, given: Mapping[str, str]) -> BaseModel | None:
-    if operation.query is None:
-        if given:
-            raise InvalidRequest([(name[:80], "is not known here") for name in given])
-        return None
-    for name, text in given.items():
-        check_text(text, name[:80], 2)
-    return checked(operation.query, given)

@@ -60,11 +60,16 @@ def view_of(operation: Operation, door: Door) -> Callable[..., Response]:
             response = response_of(completed(operation, asked, answer))
             if answer.file is not None:
                 until_sent(response, places.pop_all())
-        if door.ring is not None and operation.ring is not None and answer.status < 400 and not asked.preview:
-            door.ring([operation.ring(caller, json.loads(answer.text))])
+        ring_for(operation, door, asked, answer)
         return response
 
     return view
+
+
+def ring_for(operation: Operation, door: Door, asked: Asked, answer: Answer) -> None:
+    """Tell the worker what the call left to do, once it is done: not of a refusal, nor of a preview."""
+    if door.ring is not None and operation.ring is not None and answer.status < 400 and not asked.preview:
+        door.ring([operation.ring(asked.caller, json.loads(answer.text))])
 
 
 def hold(places: ExitStack, operation: Operation, asked: Asked, shares: Shares) -> None:

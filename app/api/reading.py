@@ -106,12 +106,17 @@ def body_of(document: Any, operation: Operation) -> Any:
 
 def query_of(request: Request, operation: Operation) -> Any:
     """The query, each name once. Unknown names are refused: a misspelt filter must not show everything."""
-    given = {name: values if len(values) > 1 else values[0] for name, values in request.args.lists()}
-    repeated = next((name for name, values in given.items() if isinstance(values, list)), None)
+    repeated = next((name for name, values in request.args.lists() if len(values) > 1), None)
     if repeated is not None:
         raise InvalidRequest([(repeated[:80], "stands twice in the query")])
+    given = request.args.to_dict()
     if operation.previews:
         given.pop(PREVIEW, None)
+    return checked_query(given, operation)
+
+
+def checked_query(given: Mapping[str, str], operation: Operation) -> BaseModel | None:
+    """Parameters as the call reads them, each named once. Raises InvalidRequest."""
     if operation.query is None:
         if given:
             raise InvalidRequest([(name[:80], "is not known here") for name in given])
