@@ -172,7 +172,7 @@ class Door:
             log.error("page_failed", path=request.path, exc_info=error)
         said = words.ERRORS[name]
         visit: Visit | None = g.get("visit")
-        text = render_template("error.html" if visit is not None else "nobody.html", visit=visit, said=said)
+        text = render_template("error.html", visit=visit, said=said)
         response = Response(text, status=status, content_type="text/html; charset=utf-8")
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
