@@ -23,6 +23,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser
 from sqlalchemy import Engine, make_url
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from models.session import make_engine, upgrade
 from models.settings import load_settings
@@ -38,15 +40,34 @@ CLAIM_SECONDS = 3600  # a killed session frees its Redis database after this
 
 # What takes longest begins first: a worker that came to it last would keep the others waiting at the end.
 LONGEST_FIRST = (
-    "web/api/test_api_by_its_document.py",
+    "browser/",
     "flows/test_demo.py",
     "faults/",
-    "browser/",
+    "web/api/test_api_by_its_document.py",
+    "operators/",
     "seeds/",
     "parts/",
     "flows/test_outage.py",
     "flows/test_convergence.py",
 )
+
+
+# Folders whose files stay with one worker: what they share takes longer to start than to look at.
+TOGETHER = ("tests/browser/", "tests/operators/")
+
+
+class Scheduling(LoadFileScheduling):
+    """A file is run by one worker, and so are the files of TOGETHER's folders."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next(
+            (folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid)
+        )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

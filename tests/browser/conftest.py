@@ -44,8 +44,9 @@ STORES = 20  # more than there are tests that need one
 
 @dataclass
 class Demo:
-    """A demo that stays up: its own words, and the cookie of a login to its store's pages."""
+    """A demo that stays up, on the data in a folder: its own words, and the cookie of a login to its store's pages."""
 
+    data: Path
     lines: list[str] = field(default_factory=list)
     heard: threading.Condition = field(default_factory=threading.Condition)
     ended: bool = False
@@ -75,6 +76,16 @@ class Demo:
         return self.said("admin page:").partition("/admin/")[0]
 
     @property
+    def store_url(self) -> str:
+        return self.said("pretend store:").rstrip("/")
+
+    @property
+    def api(self) -> tuple[str, str]:
+        """The JSON API's address, and a token for it."""
+        url, _, token = self.said("JSON API:").partition("   Authorization: Bearer ")
+        return url, token
+
+    @property
     def domain(self) -> str:
         return self.said("shop:")
 
@@ -93,38 +104,49 @@ class Demo:
             return answer.cookies[COOKIE]
 
 
+def nothing_set() -> dict[str, str]:
+    """An environment that names neither a database nor a broker."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
+    return {**ours, "PYTHONPATH": str(ROOT)}
+
+
 @contextmanager
 def running_demo(place: Path, *arguments: str) -> Iterator[Demo]:
     """`unwind demo` in a process of its own, once it has shown everything, for as long as the block."""
     place.chmod(0o755)  # its servers may run as another account
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
     with subprocess.Popen(
         [sys.executable, "-m", "app.cli", "demo", *arguments, "--data", str(place / "data")],
         cwd=place,
-        env={**ours, "PYTHONPATH": str(ROOT)},
+        env=nothing_set(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        demo = Demo()
+        demo = Demo(place / "data")
         listener = threading.Thread(target=demo.hears, args=(process,), daemon=True)
         listener.start()
         try:
-            demo.said("running")
+            demo.said("running; Ctrl-C ends it")
             yield demo
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.send_signal(signal.SIGINT)
+            status = process.wait(60)
             listener.join()
+    assert status == 0, demo.lines
 
 
-@pytest.fixture(scope="module")
-def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    """The window of somebody who is logged in to a demo's store."""
-    with (
-        running_demo(tmp_path_factory.mktemp("demo"), "--orders", "12", "--refunds", "12") as demo,
-        window(browser, demo.url, demo.login()) as context,
-    ):
+@pytest.fixture(scope="package")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running_demo(tmp_path_factory.mktemp("demo"), "--orders", "12", "--refunds", "12") as demo:
+        yield demo
+    with pytest.raises(requests.ConnectionError):
+        requests.get(demo.url, timeout=1)
+
+
+@pytest.fixture(scope="package")
+def desk(browser: Browser, demo: Demo) -> Iterator[BrowserContext]:
+    """The window of somebody who is logged in to the demo's store."""
+    with window(browser, demo.url, demo.login()) as context:
         yield context
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import redis
 
+from tests.waiting import until
 from worker.embedded.account import Account
 from worker.embedded.binaries import broker_program
 
 MASTER = "main"
 PASSWORD = "of the servers"
 DOWN_AFTER_MILLISECONDS = 800
-READY_SECONDS = 15.0
 
 
 @dataclass
@@ -52,6 +51,10 @@ def watched(place: Path) -> Iterator[Watched]:
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in names:
+            if (
+                name == "sentinel-1"
+            ):  # which asks the master for its replicas now, and again after ten seconds
+                until(lambda: has_a_replica(ports["master"]))
             running[name] = started(place / name, name, ports)
         here = Watched(f"sentinel://:{secret}@{hosts}/{MASTER}/0", ports, running)
         wait_until_ready(here)
@@ -84,16 +87,23 @@ def lines(name: str, ports: dict[str, int]) -> list[str]:
             f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MILLISECONDS}",
             f"sentinel failover-timeout {MASTER} 3000",
         ]
-    own = [f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', "maxmemory-policy noeviction", 'save ""']
+    own = [f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', "maxmemory-policy noeviction"]
+    own += ['save ""', "repl-diskless-sync-delay 0"]
     return [*own, f"replicaof 127.0.0.1 {ports['master']}"] if name == "replica" else own
 
 
 def wait_until_ready(here: Watched) -> None:
     """Every Sentinel knows the others and the replica."""
-    deadline = time.monotonic() + READY_SECONDS
-    while not all(knows_all(here.ports[name]) for name in here.ports if name.startswith("sentinel")):
-        assert time.monotonic() < deadline, "the Sentinels did not find each other"
-        time.sleep(0.05)
+    sentinels = [port for name, port in here.ports.items() if name.startswith("sentinel")]
+    until(lambda: all(map(knows_all, sentinels)))
+
+
+def has_a_replica(port: int) -> bool:
+    with suppress(redis.RedisError), redis.Redis(port=port, password=PASSWORD, socket_timeout=1) as client:
+        about = client.info("replication")
+        assert isinstance(about, dict)
+        return bool(about["connected_slaves"] == 1 and about["slave0"]["state"] == "online")
+    return False
 
 
 def knows_all(port: int) -> bool:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 
 from app.cli.demo import DEMO_STORE, new_domain
 from app.cli.demo_story import LOST
@@ -86,79 +80,3 @@ def test_a_demo_never_runs_where_a_real_store_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, -7, 10**12 + 5])
 def test_the_stores_of_demos_before_are_no_real_ones(seed: int) -> None:
     assert re.search(DEMO_STORE, new_domain(seed))
-
-
-class Running:
-    """A demo that stays up, and what it has printed so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def waits_for(self, pattern: str) -> re.Match[str]:
-        until = time.monotonic() + LONGEST_SECONDS
-        while time.monotonic() < until:
-            found = next((m for line in list(self.lines) if (m := re.search(pattern, line))), None)
-            if found:
-                return found
-            assert self.process.poll() is None, self.lines
-            time.sleep(0.1)
-        raise AssertionError(self.lines)
-
-
-@contextmanager
-def demo_that_stays_up(tmp_path: Path) -> Iterator[Running]:
-    with subprocess.Popen(
-        command(tmp_path / "data", "--orders", "3", "--refunds", "3"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        running = Running(process)
-        try:
-            yield running
-        finally:
-            process.terminate()
-            process.wait(60)
-            running.reader.join()
-
-
-def test_a_demo_stays_up_takes_refunds_made_by_hand_and_ends_when_asked(tmp_path: Path) -> None:
-    with demo_that_stays_up(tmp_path) as demo:
-        demo.waits_for("Ctrl-C ends it")
-        store = demo.waits_for(r"pretend store: (\S+)/$")[1]
-        api, token = demo.waits_for(r"JSON API: +(\S+) .* Bearer (\S+)").groups()
-        kept = next(
-            order
-            for order in requests.get(f"{store}/control/orders", timeout=5).json()["orders"]
-            if order["financial_status"] in ("paid", "partially_refunded")
-        )
-        refund = requests.post(f"{store}/control/orders/{kept['id']}/refunds", json={}, timeout=5)
-        assert refund.status_code == 201, refund.text
-        assert_fully_refunded(f"{api}/orders/{kept['id']}", token)
-        beside = unwind(tmp_path, "demo", "--once")
-        assert beside.returncode != 0 and "`unwind demo`" in beside.stderr  # or it would take its tasks
-        demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(60) == 0
-    with pytest.raises(requests.ConnectionError):
-        requests.get(api, timeout=1)
-
-
-def assert_fully_refunded(url: str, token: str) -> None:
-    until = time.monotonic() + 20
-    while True:
-        order = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=5).json()
-        if order["status"] == "fully_refunded" or time.monotonic() > until:
-            break
-        time.sleep(0.2)
-    assert order["status"] == "fully_refunded"
-    assert all(award["reversed"] == award["amount"] for award in order["awards"])
