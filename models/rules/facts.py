@@ -7,7 +7,7 @@ Times are aware datetimes in UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -15,7 +15,8 @@ from datetime import datetime
 class Line:
     """One line item of a snapshot. `net_minor` is price x quantity less every discount allocation,
     `tax_minor` the sum of its tax lines; with `taxes_included` the tax is inside `net_minor`.
-    `code_discounts` holds, per discount code (casefolded), what that code took off this line (S5)."""
+    `code_discounts` holds, per discount code (casefolded), what that code took off this line (S5). `name` is of the
+    product and variant, for people to read: no rule reads it, and lines that differ in it alone are the same."""
 
     id: int
     quantity: int
@@ -23,6 +24,7 @@ class Line:
     net_minor: int
     tax_minor: int = 0
     code_discounts: tuple[tuple[str, int], ...] = ()
+    name: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,7 @@ class OrderFacts:
 
     cancellations: id -> when the merchant told us that the order is off (R36)    undone: causes taken back (R38)
     imported: rule -> what another program awarded for the order, in place of what this one would (D29)
+    line_names: line -> what its product is called, where that was told; for people, no rule reads it
 
     named_id: the customer as Shopify named him    aliases: customers merged since, each with the one he is now (R33)
     """
@@ -82,6 +83,7 @@ class OrderFacts:
     voided_at: datetime | None = None
     cancelled_at: datetime | None = None
     line_seen_at: dict[int, datetime] = field(default_factory=dict)
+    line_names: dict[int, str] = field(default_factory=dict)
     gone_at: dict[tuple[int, int], datetime] = field(default_factory=dict)
     refunds: dict[int, KnownRefund] = field(default_factory=dict)
     transactions: dict[int, Transaction] = field(default_factory=dict)
@@ -152,6 +154,8 @@ class OrderFacts:
             self.cancelled_at = _earlier(self.cancelled_at, min(new.cancelled_at, received_at))
         for line in new.lines:
             self.line_seen_at[line.id] = _earlier(self.line_seen_at.get(line.id), at)
+            if line.name:
+                self.line_names[line.id] = min(self.line_names.get(line.id, line.name), line.name)
             gone = line.quantity - line.current_quantity
             if gone > 0:
                 self.gone_at[line.id, gone] = _earlier(self.gone_at.get((line.id, gone)), at)

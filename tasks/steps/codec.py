@@ -44,13 +44,15 @@ def order_document(order: OrderFacts) -> dict[str, Any]:
         "gone": [[*key, at.isoformat()] for key, at in sorted(order.gone_at.items())],
         "edits": [_edit_out(edit) for _, edit in sorted(order.edits.items())],
         "disputes": [_dispute_out(dispute) for _, dispute in sorted(order.disputes.items())],
-        **_by_hand(order),
+        **_not_of_all(order),
     }
 
 
-def _by_hand(order: OrderFacts) -> dict[str, Any]:
-    """What merchants told us; most orders have nothing of it, and no place for it."""
+def _not_of_all(order: OrderFacts) -> dict[str, Any]:
+    """What merchants told us, and what lines are called: many orders have nothing of it, and no place for it."""
     found: dict[str, Any] = {}
+    if order.line_names:
+        found["line_names"] = [[id, name] for id, name in sorted(order.line_names.items())]
     if order.cancellations:
         found["cancellations"] = [[id, at.isoformat()] for id, at in sorted(order.cancellations.items())]
     if order.undone:
@@ -75,6 +77,7 @@ def order_facts(order_id: int, document: Document) -> OrderFacts:
         voided_at=_time_in(document["voided_at"]),
         cancelled_at=_time_in(document["cancelled_at"]),
         line_seen_at={id: datetime.fromisoformat(at) for id, at in document["lines"]},
+        line_names=dict(document.get("line_names", ())),
         gone_at={(id, level): datetime.fromisoformat(at) for id, level, at in document["gone"]},
         edits={edit["id"]: _edit_in(edit) for edit in document["edits"]},
         disputes={dispute["id"]: _dispute_in(dispute) for dispute in document["disputes"]},

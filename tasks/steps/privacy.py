@@ -31,7 +31,7 @@ from tasks.steps.survivors import hold, merged_into, survivor
 log = structlog.get_logger()
 
 ERASED = "(erased)"
-BODIES_AT_ONCE = 20_000  # erased by the act itself; the rest of a large shop by the hourly job
+AT_ONCE = 20_000  # bodies, and orders with names of their lines, erased by the act itself; the rest of a large shop by the hourly job
 BODIES_A_LOOK = 500  # read at once, to see whom they name
 NEEDLES_MAX = 50  # the database looks for so many numbers itself; for more, reading every body is quicker
 NUMBER = re.compile(rb"[0-9]+")
@@ -122,6 +122,14 @@ BLANK_BY_HAND = (  # what was done by hand, and what is still to be done for it 
         + OF_BOTH.format(customer="r.customer_id", order="(w.payload #>> '{then,undo,order_id}')::bigint")
     ),
 )
+NAMES_OF_ORDERS = text(  # of products: the name of a person may stand in that of a thing made for them
+    "update orders set facts = facts - 'line_names' where shop_id = :shop_id and order_id = any(:orders)"
+    " and facts ? 'line_names'"
+)
+NAMES_OF_SHOP = text(
+    "update orders set facts = facts - 'line_names' where shop_id = :shop_id and order_id in (select order_id"
+    " from orders where shop_id = :shop_id and facts ? 'line_names' limit :limit)"
+)
 BLANK_LOCKS = text(
     "update reversal_locks set reason = '(erased)' where shop_id = :shop_id and reason <> '(erased)' and "
     + OF_PEOPLE.format(customer="customer_id")
@@ -204,7 +212,7 @@ def shop_redacted(connection: Connection, shop: ShopRow, payload: Mapping[str, A
         _keep(connection, shop, "shop_redact", "open", nobody, event.cause, event, {"why": "is installed"})
         return f"{shop.domain} is installed, so nothing was erased: remove it (`unwind shop remove`) and it will be"
     counts = redact_shop(connection, shop, event.id)
-    whole = counts["bodies"] < BODIES_AT_ONCE
+    whole = is_whole(counts)
     _keep(connection, shop, "shop_redact", "done" if whole else "open", nobody, event.cause, event, counts)
     log.info("shop_redacted", shop_id=shop.id, whole=whole, **counts)
     return f"shop redacted: {in_words(counts)}" + ("" if whole else "; the rest within hours")
@@ -214,7 +222,7 @@ def of_unknown_shop(connection: Connection, shop: ShopRow, payload: Mapping[str,
     """A request about a shop that was never ours: done, and what had been parked of it is erased all the same."""
     check_act(event.topic, shop, payload)
     if event.topic == "shop/redact":
-        erase_bodies_of_shop(connection, shop.domain, BODIES_AT_ONCE)
+        erase_bodies_of_shop(connection, shop.domain, AT_ONCE)
     elif event.topic == "customers/redact":
         asked = asked_of(payload, "orders_to_redact")
         people = [] if asked.customer_id is None else [asked.customer_id]
@@ -271,6 +279,7 @@ def redact(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, int
         "reasons": _blank_reasons(connection, shop.id, people=people, orders=orders),
         "answers": _blank_answers(connection, shop.id, [*people, *orders]),
         "identifiers": identifiers.forget(connection, shop.id, people),
+        "named_orders": connection.execute(NAMES_OF_ORDERS, {"shop_id": shop.id, "orders": orders}).rowcount,
     }
 
 
@@ -373,14 +382,20 @@ def redact_shop(connection: Connection, shop: ShopRow, event_id: int) -> dict[st
     connection.execute(ERASE_BODIES, {"ids": [event_id]})
     connection.execute(CLOSE_ALL, {**key, "now": now})
     return {
-        "bodies": erase_bodies_of_shop(connection, shop.domain, BODIES_AT_ONCE),
+        "bodies": erase_bodies_of_shop(connection, shop.domain, AT_ONCE),
         "reasons": _blank_reasons(connection, shop.id, everybody=True),
         "answers": connection.execute(DROP_ANSWERS, key).rowcount,
         "api_tokens": connection.execute(DROP_TOKENS, key).rowcount,
         "logins": admin_logins.end_all(connection, shop.id),
         "dismissals": connection.execute(DROP_DISMISSALS, key).rowcount,
         "identifiers": identifiers.forget(connection, shop.id, None),
+        "named_orders": connection.execute(NAMES_OF_SHOP, {**key, "limit": AT_ONCE}).rowcount,
     }
+
+
+def is_whole(counts: Mapping[str, int]) -> bool:
+    """Whether a shop's redaction has nothing left that was too much for one transaction."""
+    return max(counts["bodies"], counts["named_orders"]) < AT_ONCE
 
 
 def erase_bodies_of_shop(connection: Connection, domain: str, limit: int) -> int:

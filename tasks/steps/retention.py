@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from tasks.steps.privacy import BODIES_AT_ONCE, SHOP_LOCKED, close, redact_shop
+from tasks.steps.privacy import SHOP_LOCKED, close, is_whole, redact_shop
 from tasks.steps.shops import by_id
 
 BATCH = 1000  # rows a transaction: a blink, so that nobody waits for their locks
@@ -124,4 +124,4 @@ def _finish(engine: Engine, shop_id: int, request_id: int) -> bool:
         if connection.execute(SHOP_LOCKED, {"shop_id": shop_id}).scalar_one() == "installed":
             return False
         counts = redact_shop(connection, by_id(connection, shop_id), NO_EVENT)
-        return counts["bodies"] < BODIES_AT_ONCE and close(connection, shop_id, request_id, **counts)
+        return is_whole(counts) and close(connection, shop_id, request_id, **counts)

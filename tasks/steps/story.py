@@ -59,12 +59,13 @@ def story(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
 
 
 def lines_of(order: OrderFacts) -> list[dict[str, Any]]:
-    """The lines with their units, how many of them can still come back, and what was paid for all of them."""
+    """The lines with their names and units, how many of them can still come back, and what was paid for all of them."""
     placed = order.placed
     assert placed is not None
     return [
         {
             "id": str(id),
+            "name": order.line_names.get(id, ""),
             "quantity": line.quantity,
             "left": left,
             "value": from_minor(_paid(line, taxes_included=placed.taxes_included), placed.currency),

@@ -6,6 +6,7 @@ import json
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.conftest import RegisteredShop
 from tests.flows.conftest import Door
 from tests.oracle.render import render
 from tests.oracle.worlds import Delivery
-from tests.rules.build import ORDER, day, order, refund
+from tests.rules.build import ORDER, day, line, order, refund
 
 ANN, BOB = 9_400_000_001, 9_400_000_002
 EMAIL = "ann@example.com"
@@ -52,7 +53,11 @@ def shops_state(engine: Engine, shop: RegisteredShop) -> str:
 
 
 def order_body(id: int, customer: int | None, email: str = EMAIL) -> bytes:
-    _, body = render(Delivery(day(1), "orders/create", (order(10_000, order_id=id, customer_id=customer),)))
+    """Of one line, of a thing that was made for somebody."""
+    made = replace(line(1, 10_000), name=f"Mug for {email}")
+    _, body = render(
+        Delivery(day(1), "orders/create", (order(10_000, made, order_id=id, customer_id=customer),))
+    )
     return json.dumps({**json.loads(body), "email": email}).encode()
 
 
@@ -116,7 +121,7 @@ def trade(door: Door) -> Door:
 def test_nothing_personal_of_a_redacted_customer_is_left_and_the_ledger_is(trade: Door) -> None:
     before = rows(trade, "select sum(amount), count(*) from entries where shop_id = :shop")
     assert redact(trade, ANN, [HERS]) == (
-        f"redacted customer {ANN}, 1 orders named: 1 bodies, 1 reasons, 0 answers, 0 identifiers"
+        f"redacted customer {ANN}, 1 orders named: 1 bodies, 1 reasons, 0 answers, 0 identifiers, 1 named orders"
     )
     left = everything(trade)
     assert EMAIL not in left and "555-0100" not in left
@@ -131,14 +136,14 @@ def test_nothing_personal_of_a_redacted_customer_is_left_and_the_ledger_is(trade
             "done",
             ANN,
             [str(HERS)],
-            {"bodies": 1, "reasons": 1, "answers": 0, "identifiers": 0},
+            {"bodies": 1, "reasons": 1, "answers": 0, "identifiers": 0, "named_orders": 1},
         )
     ]
 
 
 def test_a_redaction_told_twice_erases_nothing_more(trade: Door) -> None:
     redact(trade, ANN)
-    assert redact(trade, ANN).endswith(": 0 bodies, 0 reasons, 0 answers, 0 identifiers")
+    assert redact(trade, ANN).endswith(": 0 bodies, 0 reasons, 0 answers, 0 identifiers, 0 named orders")
 
 
 def test_a_late_refund_of_a_redacted_customers_order_is_booked(trade: Door) -> None:
@@ -221,7 +226,7 @@ def test_a_customer_of_thousands_of_orders_is_redacted_as_quickly_as_another(tra
 
 def test_a_guest_is_redacted_by_his_orders_alone(trade: Door) -> None:
     assert request(trade, "customers/redact", customer={"email": EMAIL}, orders_to_redact=[HERS]) == (
-        "redacted a guest, 1 orders named: 1 bodies, 0 reasons, 0 answers, 0 identifiers"
+        "redacted a guest, 1 orders named: 1 bodies, 0 reasons, 0 answers, 0 identifiers, 1 named orders"
     )
 
 
@@ -413,7 +418,8 @@ def test_a_shop_that_left_is_erased_but_for_its_ledger(trade: Door) -> None:
     uninstalled(trade)
     outcome = request_among_others(trade, "shop/redact")
     assert outcome == (
-        "shop redacted: 3 bodies, 1 reasons, 0 answers, 1 api tokens, 0 logins, 0 dismissals, 0 identifiers"
+        "shop redacted: 3 bodies, 1 reasons, 0 answers, 1 api tokens, 0 logins, 0 dismissals, 0 identifiers,"
+        " 2 named orders"
     )
     left = everything(trade)
     assert EMAIL not in left and "bob@example.com" not in left
@@ -556,4 +562,7 @@ def test_a_redaction_is_not_undone_by_time(trade: Door) -> None:
     redact(trade, ANN)
     found = retain(trade.engine, body_days=1, now=NOW + timedelta(days=2))
     assert found.bodies >= 1
-    assert "example.com" not in everything(trade)
+    assert EMAIL not in everything(trade)
+    assert rows(trade, "select count(*) from inbox where shop_domain = :domain and body is not null") == [
+        (0,)
+    ]

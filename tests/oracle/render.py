@@ -134,7 +134,7 @@ def line_node(line: Line, s: Snapshot, codes: Sequence[str]) -> Node:
         "id": line.id,
         "admin_graphql_api_id": f"gid://shopify/LineItem/{line.id}",
         "title": "Thing",
-        "name": "Thing",
+        "name": line.name or "Thing",
         "sku": "THING",
         "quantity": line.quantity,
         "current_quantity": line.current_quantity,

@@ -202,6 +202,22 @@ def test_a_customer_that_was_deleted_stays_the_one_of_the_order() -> None:
     assert decided(told[0], told[2]).order.customer_id == CUSTOMER
 
 
+def test_lines_are_called_the_same_in_any_order_and_nothing_depends_on_it() -> None:
+    tellings = [
+        order(
+            None,
+            replace(line(1, 6_000), name=first),
+            replace(line(2, 4_000), name=second),
+            updated_at=day(at),
+        )
+        for first, second, at in (("Lamp", "", 1), ("Lamp - blue", "Chair", 2), ("", "Chair", 2))
+    ]
+    for told in permutations(tellings):
+        known = joined(*told)
+        assert known.line_names == {1: "Lamp", 2: "Chair"}
+        assert known.newest == order(None, line(1, 6_000), line(2, 4_000), updated_at=day(2))
+
+
 def test_facts_from_the_future_are_of_now() -> None:
     """R0: Shopify's clock may run ahead of ours; a fact is never later than its arrival."""
     facts = joined(

@@ -34,7 +34,7 @@ NewShop = Callable[..., Shop]
 Visit = Callable[[Shop], Tab]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place() -> Iterator[Path]:
     """Where the product keeps its data; the broker may run as another account."""
     place = Path(tempfile.mkdtemp(prefix="unwind-seeds-"))
@@ -43,7 +43,7 @@ def place() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product(database_server: str, migrated_template: str, place: Path) -> Iterator[Running]:
     """`unwind up` on a database of its own, with a broker that it starts itself."""
     domains = [f"seed-{secrets.token_hex(6)}.myshopify.com" for _ in range(STORES)]

@@ -22,6 +22,7 @@ from models.rules.facts import (
     Transaction,
 )
 from tasks.steps.parse import FACT_TOPICS, READ_TOPIC, Peek, order_ids, parse, peek
+from tasks.steps.parse.orders import LONGEST_NAME
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 RECORDED = Path(__file__).parents[2].parent / "shared" / "fixtures"  # real recordings, where someone has them
@@ -653,3 +654,25 @@ def test_every_recorded_shipping_refund_tells_the_money_that_moved() -> None:
     for record, *moved in shipping:
         assert isinstance(record, Refund)
         assert value_told_by(record) == sum(m.amount_minor for m in moved if isinstance(m, Transaction))
+
+
+@pytest.mark.parametrize(
+    ("told", "called"),
+    [
+        pytest.param({"name": "Lamp - blue", "title": "Lamp"}, "Lamp - blue", id="with its variant"),
+        pytest.param({"name": None, "title": "Lamp"}, "Lamp", id="by its product"),
+        pytest.param({"name": " ", "title": ""}, "", id="not at all"),
+        pytest.param({"name": 7, "title": ["Lamp"]}, "", id="by what is no text"),
+        pytest.param({"name": "La\x00mp\ud800\n"}, "Lamp", id="with what cannot be stored"),
+        pytest.param({"name": "L" * 5000}, "L" * LONGEST_NAME, id="at length"),
+    ],
+)
+def test_what_a_line_is_called_is_kept_and_never_stands_in_the_way(
+    told: dict[str, object], called: str
+) -> None:
+    body = json.loads((PAYLOADS / "orders_create.plain.json").read_bytes())
+    del body["line_items"][0]["name"], body["line_items"][0]["title"]
+    body["line_items"][0] |= told
+    (found, *_) = parse("orders/create", json.dumps(body).encode())
+    assert isinstance(found, Snapshot) and found == PLAIN
+    assert [each.name for each in found.lines] == [called, "Thing"]

@@ -129,6 +129,7 @@ def _application(each: Mapping[str, Any]) -> Node:
 def _line(line: Mapping[str, Any], place: Mapping[int, int]) -> Node:
     return {
         "id": number_of(line["id"]),
+        "name": line.get("name"),
         "quantity": line["quantity"],
         "current_quantity": line["currentQuantity"],
         "price_set": _money(line["originalUnitPriceSet"]),

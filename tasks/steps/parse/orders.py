@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from models.errors import Unparseable
@@ -25,6 +26,8 @@ from tasks.steps.parse.fields import (
     time_in,
 )
 from tasks.steps.parse.refunds import refund_facts
+
+LONGEST_NAME = 120  # characters
 
 
 class _Presentment(NamedTuple):
@@ -106,17 +109,8 @@ def _lines(node: Node, currency: str, applications: Mapping[int, str]) -> tuple[
     lines = each_in(node, "line_items", lambda item: _line(item, currency, applications))
     if all(line.id for line in lines):
         return tuple(lines)
-    return tuple(_with_id(line, -place) if not line.id else line for place, line in enumerate(lines, start=1))
-
-
-def _with_id(line: Line, id: int) -> Line:
-    return Line(
-        id=id,
-        quantity=line.quantity,
-        current_quantity=line.current_quantity,
-        net_minor=line.net_minor,
-        tax_minor=line.tax_minor,
-        code_discounts=line.code_discounts,
+    return tuple(
+        replace(line, id=-place) if not line.id else line for place, line in enumerate(lines, start=1)
     )
 
 
@@ -141,7 +135,16 @@ def _line(item: Node, currency: str, applications: Mapping[int, str]) -> Line:
         net_minor=max(gross - discount, 0),
         tax_minor=sum(each_in(item, "tax_lines", lambda tax: money_in(tax, "price", currency, default=0))),
         code_discounts=tuple(sorted(shares.items())),
+        name=_name(item),
     )
+
+
+def _name(item: Node) -> str:
+    """What a line is called, with its variant. Nothing depends on it: what cannot be kept of it is left out."""
+    for told in (item.get("name"), item.get("title")):
+        if type(told) is str and (kept := "".join(filter(str.isprintable, told)).strip()):
+            return kept[:LONGEST_NAME]
+    return ""
 
 
 def _allocation(node: Node, currency: str) -> tuple[int, int]:

@@ -155,7 +155,12 @@ class Store:
         """An order of one line of two units; `code` takes 5.00 off it."""
         shares = ((code.casefold(), 500),) if code else ()
         line = Line(
-            id=order_id * 10, quantity=2, current_quantity=2, net_minor=total_minor, code_discounts=shares
+            id=order_id * 10,
+            quantity=2,
+            current_quantity=2,
+            net_minor=total_minor,
+            code_discounts=shares,
+            name="Desk lamp - blue",
         )
         snapshot = Snapshot(
             order_id=order_id,

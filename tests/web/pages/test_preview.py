@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
+from tasks.steps import privacy, shops
+from tasks.steps.privacy import Asked
 from tests.web.api.conftest import PLACED
 from tests.web.api.test_api_merchants import books
 from tests.web.pages.conftest import NewPageShop, PageShop, Visitor
@@ -42,6 +44,21 @@ def test_from_there_the_same_can_be_refunded(busy_store: PageShop, visitor: Visi
     assert "This would happen" in form.text and "1/2 of the order" in form.text
     visitor.submit(form, "Book this refund")
     assert busy_store.balance() == 140 - 50
+
+
+def test_items_are_called_as_they_were_sold_and_by_their_ids_when_names_are_not_kept(
+    busy_store: PageShop, visitor: Visitor, engine: Engine
+) -> None:
+    def labels() -> list[str]:
+        items = visitor.get("/preview?id=451").main.find("section", aria_label="Items")
+        return [label.text for label in items.all("label")]
+
+    assert labels() == ["Desk lamp - blue"]
+    with engine.begin() as connection:
+        privacy.redact(
+            connection, shops.by_id(connection, busy_store.id), Asked(customer_id=None, orders=(451,))
+        )
+    assert labels() == ["Line 4510"]
 
 
 @pytest.mark.parametrize(
