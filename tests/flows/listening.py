@@ -55,6 +55,11 @@ class Answer:
     after_seconds: float = 0.0
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # connections that are not taken yet: of more than the usual five, some would be dropped
+
+
 class Listener:
     """`answers` are given one after the other, then 204 for ever; `secret` is what calls are verified with."""
 
@@ -80,8 +85,7 @@ class Listener:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/hooks?shop=1"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
