@@ -14,7 +14,7 @@ from tasks.steps import messages, sql
 from tasks.steps.book import Booked
 from tasks.steps.fold import WalletFold
 from tasks.steps.load import Moving, World
-from tasks.steps.timeline import Item, award_target, event_key
+from tasks.steps.timeline import COLUMNS, Item, award_target, event_key
 from tasks.steps.words import WORDS
 
 KINDS = {
@@ -24,6 +24,14 @@ KINDS = {
     CLAIM: "points.reversed",
 }
 SPENT = "points.redeemed"
+UNSAID = (
+    "at",
+    "sort_id",
+    "expires_at",
+    "grace_days",
+    "carry_debt",
+)  # a row that only takes another place was told
+SAID = tuple(name for name in COLUMNS if name not in UNSAID)
 
 
 def record(
@@ -37,6 +45,7 @@ def record(
     entries = [
         made
         for before, after in _moved(booked.rows, world.moving)
+        if before is None or after is None or any(before[name] != after[name] for name in SAID)
         for made in _of_row(world, plans, booked, causes, before, after)
     ]
     entries += _expiries(world, booked, causes)

@@ -233,6 +233,15 @@ def test_a_late_fact_says_what_it_corrects(engine: Engine) -> None:
     assert then["corrects"] == {"amount": 30, "moved": 0, "short": 30, "expired": 0}
 
 
+def test_a_late_fact_that_only_moves_an_event_in_time_is_not_told_twice(engine: Engine) -> None:
+    """R0, R39: paid on day 1, as is only known after day 3; earned is what was earned."""
+    books = books_of(engine, [came(3, order(10_000, placed_at=day(1), at=day(3)))])
+    before = rows(books, "select at from timeline where shop_id = :shop")
+    play(books, [came(1, order(10_000))], now=LATER)
+    assert rows(books, "select at from timeline where shop_id = :shop") < before
+    assert [entry["amount"] for entry in told(books, "points.approved")] == [100]
+
+
 def test_the_trace_tells_every_decision_with_its_rule(engine: Engine) -> None:
     """R39, R20: fraction, cap, lots, breakup of a group, policy; as data and in words."""
     books = books_of(engine, [given(1, 100, at=day(-1)), given(2, 50, at=day(-1), to=OTHER),
