@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from typing import Any
 
 from flask import Response
 
 from app.admin.asking import Said
 from app.admin.entries import NAMES, action, leads_to
-from app.admin.filters import moment, zone
+from app.admin.filters import zone
 from app.admin.visit import Page, Visit
 from app.api.answers import pieces
 from app.api.calls import until_sent
 from app.api.operation import CSV
 from tasks.steps import listings
 
-LATE = timedelta(days=1)
 FIELDS = ("kind", "customer", "order", "since")
 KINDS = (("", "Any action"), *NAMES.items())
 
@@ -74,13 +72,7 @@ def page(visit: Visit, filters: Filters, said: Said | None) -> Response:
         csv={name: visit.query[name] for name in FIELDS if name in visit.query},
         action=action,
         leads_to=leads_to,
-        is_late=is_late,
     )
-
-
-def is_late(entry: Mapping[str, Any]) -> bool:
-    """Whether it was told long after it had happened: then both times are shown."""
-    return abs(moment(entry["booked_at"]) - moment(entry["at"])) > LATE
 
 
 def wrong_of(said: Said | None) -> dict[str, str]:

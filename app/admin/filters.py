@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from tasks.steps.words import REASONS
 
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+LATE = timedelta(days=1)
 TYPED = re.compile(r"`([^`]+)`")
 
 
@@ -50,6 +51,14 @@ def day(at: str | datetime | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(
         local.date().isoformat(), f"{local.day} {local:%b %Y}"
     )
+
+
+def told_at(entry: Mapping[str, Any]) -> Markup:
+    """When an entry of the activity was booked; below it the day that it is of, where that is another one."""
+    booked, at = moment(entry["booked_at"]), moment(entry["at"])
+    if abs(booked - at) <= LATE:
+        return Markup("<span>{}</span>").format(when(booked))
+    return Markup('<span>{}<br><span class="quiet">of {}</span></span>').format(when(booked), day(at))
 
 
 def moment(at: str | datetime) -> datetime:
@@ -179,6 +188,7 @@ def who(by: str | None) -> str:
 FILTERS: Mapping[str, Callable[..., object]] = {
     "when": when,
     "day": day,
+    "told_at": told_at,
     "points": points,
     "number": number,
     "money": money,

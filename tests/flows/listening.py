@@ -57,7 +57,9 @@ class Answer:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128  # connections that are not taken yet: of more than the usual five, some would be dropped
+    request_queue_size = (
+        128  # connections that are not taken yet: of more than the usual five, some would be dropped
+    )
 
 
 class Listener:

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.steps import identifiers
 from tasks.steps.identifiers import Hashers
-from tests.web.api.conftest import CUSTOMER
+from tests.web.api.conftest import CUSTOMER, PLACED
 from tests.web.pages.conftest import NewPageShop, PageShop, Visitor
 from tests.web.pages.reading import Answer
 
@@ -119,6 +119,20 @@ def test_the_activity_card_leads_to_orders_and_redemptions_page_by_page(
         busy_store.grant(1)
     first = visitor.get(f"/customers/{CUSTOMER}")
     assert "Points redeemed" in visitor.click(first, "Next page").text
+
+
+def test_what_was_told_days_later_shows_both_times_like_the_list_of_all(
+    visitor: Visitor, profile: Answer
+) -> None:
+    """The list stands by booking; a refund of days ago that comes now is not out of place."""
+    told = f"of {PLACED.day} {PLACED:%b %Y}"
+    late = {row[0]: row[-1] for row in profile.rows if len(row) == 3}
+    assert late["Points earned"].endswith(told) and told not in late["Points redeemed"]
+    listed = {row[1]: row[0] for row in visitor.get("/activity").rows}
+    assert (listed["Points earned"], listed["Points redeemed"]) == (
+        late["Points earned"],
+        late["Points redeemed"],
+    )
 
 
 # -- done by hand ------------------------------------------------------------------------------------
