@@ -50,7 +50,14 @@ def story(connection: Connection, shop_id: int, order_id: int) -> dict[str, Any]
         "closed": closing is not None,
         "awards": [{**each, **_award_of(each, traced)} for each in shown["awards"]],
         "events": sorted(
-            ({**each, "undoing": _undoing(asked.get(each["cause"]))} for each in events),
+            (
+                {
+                    **each,
+                    "items": _items(made.order, each["cause"]),
+                    "undoing": _undoing(asked.get(each["cause"])),
+                }
+                for each in events
+            ),
             key=lambda each: str(each["at"]),
         ),
         "lines": lines_of(made.order),
@@ -72,6 +79,15 @@ def lines_of(order: OrderFacts) -> list[dict[str, Any]]:
             "codes": [code for code, minor in line.code_discounts if minor],
         }
         for id, (line, left) in lines_left(order).items()
+    ]
+
+
+def _items(order: OrderFacts, cause: str) -> list[dict[str, Any]]:
+    """Which items a refund took back, and how many of each."""
+    known = next((each for each in order.refunds.values() if refund_key(each.refund.id) == cause), None)
+    return [
+        {"id": str(line.line_id), "name": order.line_names.get(line.line_id, ""), "quantity": line.quantity}
+        for line in (known.refund.lines if known is not None else ())
     ]
 
 
