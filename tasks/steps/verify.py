@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from models.rules.plan import OrderPlan, plan
-from models.rules.wallet import Fold, WalletState, fold
+from models.rules.wallet import SPEND, Fold, WalletState, fold
 from tasks.steps import sql
 from tasks.steps.counting import WHAT, counted_of, expected_tier, openings
 from tasks.steps.load import World, load_books, load_orders, load_redemptions, open_world, redemptions_on
@@ -56,6 +56,22 @@ BACK = text(
     " from redemptions r left join timeline t on t.shop_id = r.shop_id and t.redemption_id = r.id and t.kind = 3 and t.folded"
     " where r.shop_id = :shop_id group by r.shop_id, r.id"
 )
+SPENT = text(  # what a redemption cost, beside who gave it and what left their wallets (R20)
+    "select r.id, r.amount, coalesce(m.amount, 0)::bigint as given, coalesce(t.amount, 0)::bigint as spent"
+    " from redemptions r left join (select redemption_id, sum(amount) as amount from redemption_members"
+    "  where shop_id = :shop_id group by 1) m on m.redemption_id = r.id"
+    " left join (select redemption_id, sum(amount) as amount from timeline"
+    "  where shop_id = :shop_id and kind = :spend group by 1) t on t.redemption_id = r.id"
+    " where r.shop_id = :shop_id and (m.amount is distinct from r.amount or t.amount is distinct from r.amount)"
+    " order by r.id"
+)
+UNASKED = text(  # codes that are to come back, and nobody is asked to give them back (R23)
+    "select r.id, (select state from outbox w where w.shop_id = r.shop_id"
+    "  and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) as state"
+    " from redemptions r where r.shop_id = :shop_id and r.reactivation = 'wanted' and not exists ("
+    "  select from outbox w where w.shop_id = r.shop_id and w.state in ('pending', 'leased')"
+    "   and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) order by r.id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +87,7 @@ class Difference:
 
 
 def verify(connection: Connection, shop_id: int | None = None) -> list[Difference]:
-    """Recompute every award, claim, return, lot, balance and tier; changes nothing. Empty when all is right."""
+    """Recompute every award, claim, return, redemption, lot, balance and tier; changes nothing. Empty when all is right."""
     differences: list[Difference] = []
     for id in connection.execute(SHOPS, {"shop_id": shop_id}).scalars().all():
         world = open_world(connection, by_id(connection, id), datetime.now(UTC), read_only=True)
@@ -273,6 +289,13 @@ def _redemptions(world: World) -> Iterable[Difference]:
         found = (row.returned, row.credited, row.expired)
         if wanted != found:
             yield _difference(world, "redemption", row.id, "returned, credited, expired", wanted, found)
+    for row in sql.fetch(world.connection, SPENT, shop_id=world.shop.id, spend=SPEND):
+        whole, parts = (row.amount, row.amount), (row.given, row.spent)
+        yield _difference(world, "redemption", row.id, "given by its members, spent", whole, parts)
+    for row in sql.fetch(world.connection, UNASKED, shop_id=world.shop.id):
+        yield _difference(
+            world, "redemption", row.id, "asked to come back", "pending", row.state or "nothing"
+        )
 
 
 def _difference(world: World, kind: str, id: int, what: str, expected: object, found: object) -> Difference:

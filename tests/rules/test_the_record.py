@@ -311,6 +311,28 @@ def test_verify_sees_what_a_hand_changed(engine: Engine) -> None:
     assert (difference.kind, difference.id, difference.found) == ("order", str(ORDER), "1")
 
 
+@pytest.mark.parametrize(
+    ("change", "what", "found"),
+    [
+        ("update redemption_members set amount = amount - 1", "given by its members, spent", "(79, 80)"),
+        ("update outbox set state = 'cancelled'", "asked to come back", "cancelled"),
+        ("delete from outbox", "asked to come back", "nothing"),
+    ],
+    ids=["a member's part", "an order to give a code back", "the order is gone"],
+)
+def test_verify_sees_what_a_hand_changed_of_a_redemption(
+    engine: Engine, change: str, what: str, found: str
+) -> None:
+    """R20, R23: its parts, and who is asked to give its code back."""
+    steps = [given(1, 100, at=day(-1)), spent(1, {CUSTOMER: 80}, at=day(0)), PLACED, CLOSING, came(7, refund(3, 3_000, at=day(5)))]  # fmt: skip
+    books = books_of(engine, steps, **REACTIVATES)
+    with engine.begin() as connection:
+        assert verify(connection, books.shop_id) == []
+        connection.execute(text(f"{change} where shop_id = :shop"), {"shop": books.shop_id})
+        (difference,) = verify(connection, books.shop_id)
+    assert (difference.kind, difference.what, difference.found) == ("redemption", what, found)
+
+
 # -- R39: the story of an order -------------------------------------------------------------------------
 
 
