@@ -44,7 +44,7 @@ class Sizes:
     refunds: int  # of a shop, a round, each way
 
 
-FULL = Sizes(rounds=4, refunds=50)
+FULL = Sizes(rounds=4, refunds=400)
 QUICK = Sizes(rounds=1, refunds=2)
 
 
