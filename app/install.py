@@ -203,7 +203,7 @@ class Door:
 
     def _to_bounce(self, domain: str) -> Response:
         kept = {name: value for name, value in the_query() if name in KEPT}
-        back = f"{self._base}/?{urlencode({'shop': domain, **kept, BOUNCED: '1'})}"
+        back = f"{self._settings.path}/?{urlencode({'shop': domain, **kept, BOUNCED: '1'})}"
         return found(self._address(BOUNCE, shop=domain, **kept, **{RELOAD: back}))
 
     def _connected(self, domain: str) -> Response:
@@ -214,7 +214,7 @@ class Door:
         assert held is not None
         self._check_scopes(held.scopes)
         given = [(name, value) for name, value in the_query() if name != BOUNCED]
-        return found(f"{self._base}{PAGES}?{urlencode(given)}")
+        return found(f"{self._settings.path}{PAGES}?{urlencode(given)}")
 
     @contextmanager
     def _turn(self, domain: str) -> Iterator[None]:
@@ -274,14 +274,9 @@ class Door:
         """A page of this server, as the browser knows it."""
         return f"{self._settings.shopify_app_url}{path}?{urlencode(query)}"
 
-    @property
-    def _base(self) -> str:
-        """The path below which this server is known outside, mostly none."""
-        return urlsplit(self._settings.shopify_app_url).path
-
     def _cookie_marks(self) -> dict[str, Any]:
         secure = self._settings.shopify_app_url.startswith("https://")
-        return {"path": f"{self._base}/auth", "httponly": True, "secure": secure, "samesite": "Lax"}
+        return {"path": f"{self._settings.path}/auth", "httponly": True, "secure": secure, "samesite": "Lax"}
 
 
 def the_query() -> Pairs:

@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> Flask:
     doors = {
         receiver.PATH: webhooks(unwind),
         f"{api.PREFIX}/": behind(settings.trusted_proxies, calls.wsgi_app),
-        f"{ADMIN}/": behind(settings.trusted_proxies, create_admin(door).wsgi_app),
+        f"{ADMIN}/": behind(settings.trusted_proxies, below(settings.path, create_admin(door).wsgi_app)),
     }
     app.wsgi_app = by_path(doors, app.wsgi_app)  # type: ignore[method-assign, assignment]
     return app
@@ -84,6 +84,15 @@ def create_admin(door: Door) -> Flask:
 def behind(proxies: int, application: WSGIApplication) -> WSGIApplication:
     """The visitor's own address and scheme, as so many proxies before us tell them; nobody else's word counts."""
     return ProxyFix(application, x_for=proxies, x_proto=proxies, x_host=0) if proxies else application
+
+
+def below(path: str, application: WSGIApplication) -> WSGIApplication:
+    """An application whose links begin with a path that the proxy before us takes away."""
+
+    def named(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return application({**environ, "SCRIPT_NAME": path}, start_response)
+
+    return named if path else application
 
 
 def by_path(doors: Mapping[str, WSGIApplication], flask: WSGIApplication) -> WSGIApplication:

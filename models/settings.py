@@ -259,6 +259,11 @@ class Settings(BaseSettings):
         """The Fernet keys of stored tokens; the first encrypts."""
         return tuple(key.get_secret_value().encode() for key in self.token_encryption_keys)
 
+    @property
+    def path(self) -> str:
+        """The path below which this server is known outside, mostly none. The proxy before us takes it away."""
+        return urlsplit(self.shopify_app_url).path
+
     def require_receiver(self) -> None:
         """Refuse to take webhooks that could be forged by anyone."""
         if not self.webhook_secrets:
@@ -297,6 +302,8 @@ def web_address(value: str) -> str:
         raise ValueError("must be an address such as https://loyalty.example.com")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("must be https outside this machine")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its host or a path, without ? and #")
     return value.rstrip("/")
 
 

@@ -78,9 +78,6 @@ class Door:
     def __init__(self, app: Flask, api: ApiDoor, *, calls_per_minute: int = CALLS_PER_MINUTE) -> None:
         self.api = api
         self._settings: Settings = api.settings
-        self._base = urlsplit(
-            api.settings.shopify_app_url
-        ).path  # the path below which this server is known, mostly none
         self.admit = admission(
             app, self._settings.redis_url, below=f"{PREFIX}/", calls_per_minute=calls_per_minute
         )
@@ -137,7 +134,9 @@ class Door:
             shop = shops.find(connection, session.domain)
         if shop is None:
             if not by_header:
-                return Response(status=302, headers={"Location": f"{self._base}/?{urlencode(request.args)}"})
+                return Response(
+                    status=302, headers={"Location": f"{request.script_root}/?{urlencode(request.args)}"}
+                )
             raise NoVisitor("not_installed")
         return Caller(shop_id=shop.id, domain=shop.domain), ""
 
@@ -156,7 +155,7 @@ class Door:
         """To App Bridge, which comes back to this very page with a fresh token; once."""
         named = {name: value for name, value in request.args.items() if name in (*KEPT, "shop")}
         asked = {name: value for name, value in request.args.items() if name not in FRAME}
-        back = f"{self._base}{request.path}?{urlencode({**asked, **named, BOUNCED: '1'})}"
+        back = f"{request.script_root}{request.path}?{urlencode({**asked, **named, BOUNCED: '1'})}"
         if request.args.get(BOUNCED) == "1" or not is_local(back):
             self.admit()
             raise NoVisitor("session_ended")
@@ -215,7 +214,7 @@ class Door:
         return {
             "bridge": BRIDGE,
             "api_key": self._settings.shopify_api_key,
-            "asset": asset,
+            "asset": lambda name: f"{request.script_root}{asset(name)}",
             "hidden": hidden,
             "navigation": NAVIGATION,
         }
@@ -223,7 +222,7 @@ class Door:
 
 @cache
 def asset(name: str) -> str:
-    """The address of a static file, which changes with what is in it."""
+    """The path of a static file, which changes with what is in it."""
     content = (STATIC / name).read_bytes()
     return f"{PREFIX}/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 

@@ -74,7 +74,7 @@ def show(visit: Visit, said: Said | None = None) -> Response:
         form=visit.form,
         tokens=visit.read(tokens.listing),
         endpoints=visit.found("list_endpoints")["data"],
-        api=PREFIX,
+        api=f"{request.script_root}{PREFIX}",
         done_words=DONE,
     )
 

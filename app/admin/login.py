@@ -42,7 +42,7 @@ def add_to(app: Flask, door: Door) -> None:
                     admin_logins.end(connection, request.cookies.get(COOKIE, ""))
         if cookie is None:
             raise NoVisitor("link_used")
-        response = Response(status=303, headers={"Location": f"{PREFIX}/"})
+        response = Response(status=303, headers={"Location": f"{request.script_root}{PREFIX}/"})
         response.set_cookie(COOKIE, cookie, max_age=admin_logins.SESSION_SECONDS, **marks())
         return response
 
@@ -50,14 +50,19 @@ def add_to(app: Flask, door: Door) -> None:
     def logout() -> Any:
         with door.visit({}), api.engine.begin() as connection:
             admin_logins.end(connection, request.cookies.get(COOKIE, ""))
-        response = redirect(f"{PREFIX}/login", 303, Response)
+        response = redirect(f"{request.script_root}{PATH}", 303, Response)
         response.delete_cookie(COOKIE, **marks())
         return response
 
     def marks() -> dict[str, Any]:
         """Over https the cookie never goes without it."""
         secure = is_https(api.settings.shopify_app_url)
-        return {"path": PREFIX, "httponly": True, "secure": secure, "samesite": "Strict"}
+        return {
+            "path": f"{request.script_root}{PREFIX}",
+            "httponly": True,
+            "secure": secure,
+            "samesite": "Strict",
+        }
 
 
 def is_https(public: str) -> bool:

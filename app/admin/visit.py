@@ -171,7 +171,12 @@ class Visit:
         """This page's address with other parameters: for filters and the next page."""
         query = {**self.query, **changed}
         kept = {name: str(value) for name, value in query.items() if value not in (None, "") and name != DONE}
-        return f"{request.path}?{urlencode(kept)}" if kept else request.path
+        return f"{self.path}?{urlencode(kept)}" if kept else self.path
+
+    @property
+    def path(self) -> str:
+        """This page's path, as browsers know it."""
+        return f"{request.script_root}{request.path}"
 
     @property
     def cursor(self) -> int | None:

@@ -64,7 +64,7 @@ def register(
         api.add_url_rule(
             path, operation.name, view, methods=[operation.method], provide_automatic_options=False
         )
-    openapi.add_pages(api, openapi.document_of(OPERATIONS, prefix=PREFIX))
+    openapi.add_pages(api, openapi.document_of(OPERATIONS, prefix=f"{settings.path}{PREFIX}"))
     api.after_request(with_headers)
     api.after_request(marked)
     app.register_blueprint(api)

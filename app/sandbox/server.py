@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeVar
+from wsgiref.types import WSGIApplication
 
 from flask import Blueprint, Flask, abort, current_app, g, jsonify, render_template_string, request
 from flask.typing import ResponseReturnValue
@@ -283,7 +284,7 @@ def _summary(order: Order) -> Json:
 
 
 @contextmanager
-def served(app: Flask, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def served(app: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serves the application from a thread for as long as the block runs; gives its URL. Port 0 takes a free one."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server(host, port, app, threaded=True)

@@ -334,6 +334,7 @@ def test_below_a_path_of_a_host_the_pages_still_find_each_other(new_merchant) ->
     assert at.path == "/loyalty/session-token-bounce"
     assert parse_qs(at.query)["shopify-reload"][0].startswith("/loyalty/?")
     assert "Path=/loyalty/auth" in merchant.start().headers["Set-Cookie"]
+    assert merchant.get("/api/v1/openapi.json").get_json()["servers"] == [{"url": "/loyalty/api/v1"}]
 
 
 def test_the_api_takes_the_session_token_of_an_installed_shop(merchant) -> None:
