@@ -143,19 +143,19 @@ def test(domain: str, endpoint: int, data: Path, as_json: bool) -> None:
 @endpoints.command()
 @click.option("--state", type=click.Choice(STATES), help="Only those.")
 @limit_option
-@click.option("--before", type=int, help="Only deliveries before this one.")
+@click.option("--cursor", type=int, help="Only deliveries before this one; the last line of a page names it.")
 @of_an_endpoint
 def deliveries(
-    domain: str, endpoint: int, state: str | None, limit: int, before: int | None, data: Path, as_json: bool
+    domain: str, endpoint: int, state: str | None, limit: int, cursor: int | None, data: Path, as_json: bool
 ) -> None:
     """What was sent to an endpoint, newest first."""
     with reading(data) as connection:
         shop_id = shop_id_of(connection, domain)
-        page = delivering.listing(connection, shop_id, endpoint, state=state, cursor=before, limit=limit)
+        page = delivering.listing(connection, shop_id, endpoint, state=state, cursor=cursor, limit=limit)
     columns = ("delivery", "message", "event", "about", "number", "state", "tries", "last answer")
-    more = "" if page.cursor is None else f"\nolder ones: --before {page.cursor}"
+    more = "" if page.cursor is None else f"\nolder ones: --cursor {page.cursor}"
     text = table(columns, map(delivery_line, page.rows), empty="nothing was sent") + more
-    emit({"deliveries": list(page.rows)}, as_json=as_json, text=text)
+    emit({"deliveries": list(page.rows), "next_cursor": page.cursor}, as_json=as_json, text=text)
 
 
 @endpoints.command()

@@ -53,6 +53,10 @@ def test_an_endpoint_is_added_tested_paused_enabled_and_removed(
         ("refunded", "delivered"),
         ("ping", "delivered"),
     ]
+    first = unwind("endpoints", "deliveries", shop.domain, id, "--limit", "1")
+    assert f"older ones: --cursor {shown[0]['id']}" in first.out
+    older = unwind("endpoints", "deliveries", shop.domain, id, "--cursor", shown[0]["id"], "--json").json
+    assert (older["deliveries"], older["next_cursor"]) == (shown[1:], None)
     assert unwind("endpoints", "resend", shop.domain, shown[0]["id"], shown[1]["id"]).status == 0
     assert telling.deliver() == "2 delivered"
     assert "204" in unwind("endpoints", "deliveries", shop.domain, id, "--state", "delivered").out
