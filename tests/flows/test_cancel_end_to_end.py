@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,46 +12,19 @@ from sqlalchemy import Engine
 
 from app.sandbox.codes import CodeRefused
 from app.web import create_app
-from models.settings import Settings, load_settings
+from models.settings import Settings
 from tasks import codes
-from tasks import runtime as running
-from tasks.gateway.oauth import Grant
 from tasks.steps import outbox, tokens
-from tasks.steps.installations import record_grant
-from tests.pretend import PretendShopify, pretend_shopify
+from tests.pretend import PretendShopify
 
-KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 TASKS = {task.name: task for task in (codes.create, codes.remove, codes.reactivate)}
 
 
 @pytest.fixture
-def shopify(
-    engine: Engine, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[PretendShopify]:
-    """A connected store whose checkout takes no code it does not know, and the environment of its worker."""
-    with pretend_shopify() as found:
-        found.store.codes.strict = True
-        more = {"database_url": database_url, "redis_url": redis_url, "token_encryption_keys": KEY}
-        for name, value in found.settings(**more).items():
-            monkeypatch.setenv(name.upper(), value)
-        connect(engine, found)
-        running._built.clear()
-        yield found
-        built = running._built.pop("now", None)
-        if built is not None:
-            built.engine.dispose()
-            built.broker.close()
-
-
-def connect(engine: Engine, shopify: PretendShopify) -> None:
-    settings, given = load_settings(None, token_encryption_keys=KEY), shopify.grant_for()
-    now = datetime.now(UTC)
-    later = now + timedelta(hours=1)
-    grant = Grant(
-        str(given["access_token"]), settings.shopify_scopes, later, str(given["refresh_token"]), later
-    )
-    with engine.begin() as connection:
-        record_grant(connection, settings, shopify.domain, grant, now)
+def shopify(connected_store: PretendShopify) -> PretendShopify:
+    """A store whose checkout takes no code that it does not know."""
+    connected_store.store.codes.strict = True
+    return connected_store
 
 
 class Caller:

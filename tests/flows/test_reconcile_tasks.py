@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from models.settings import load_settings
-from tasks import runtime as running
-from tasks.gateway.oauth import Grant
 from tasks.orders import read
 from tasks.reconcile import nightly, recent
 from tasks.steps import bell, outbox, wallets
-from tasks.steps.installations import record_grant
 from tasks.steps.shops import get, remove
-from tests.pretend import PretendShopify, pretend_shopify
-
-KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+from tests.pretend import PretendShopify
 
 
 @pytest.fixture
 def shopify(
-    engine: Engine, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[PretendShopify]:
-    """A connected store, and the environment of a worker that works for it."""
-    with pretend_shopify() as found:
-        found.front().bucket.restored = 10**6
-        given = found.settings(
-            database_url=database_url,
-            redis_url=redis_url,
-            token_encryption_keys=KEY,
-            auto_refund_after_hours="24",
-        )
-        for name, value in given.items():
-            monkeypatch.setenv(name.upper(), value)
-        connect(engine, found)
-        running._built.clear()
-        yield found
-        built = running._built.pop("now", None)
-        if built is not None:
-            built.engine.dispose()
-            built.broker.close()
-
-
-def connect(engine: Engine, shopify: PretendShopify) -> None:
-    settings, tokens = load_settings(None, token_encryption_keys=KEY), shopify.grant_for()
-    now = datetime.now(UTC)
-    later = now + timedelta(hours=1)
-    grant = Grant(
-        str(tokens["access_token"]), settings.shopify_scopes, later, str(tokens["refresh_token"]), later
-    )
+    connected_store: PretendShopify, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> PretendShopify:
+    """A store that installed the app three days ago."""
+    connected_store.front().bucket.restored = 10**6
+    monkeypatch.setenv("AUTO_REFUND_AFTER_HOURS", "24")
     with engine.begin() as connection:
-        id = record_grant(connection, settings, shopify.domain, grant, now)
-        before = {"at": now - timedelta(days=3), "id": id}
-        connection.execute(text("update shops set installed_at = :at where id = :id"), before)
+        before = {"at": datetime.now(UTC) - timedelta(days=3), "domain": connected_store.domain}
+        connection.execute(text("update shops set installed_at = :at where domain = :domain"), before)
+    return connected_store
 
 
 def runs(engine: Engine, domain: str) -> list[tuple[str, str, int, int]]:
