@@ -24,6 +24,7 @@ from models.broker import checked_broker
 from models.errors import InvalidSetting
 
 OLDEST_API_VERSION = "2026-01"  # refunds are read with fields that older versions do not have
+WEB_PATH = re.compile(r"(/[\w.~%-]+)*", re.ASCII)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FERNET_KEY_BYTES = 32
 
@@ -181,6 +182,13 @@ class Settings(BaseSettings):
     def _web_address(cls, value: str | None) -> str | None:
         return web_address(value) if value else value
 
+    @field_validator("shopify_app_url")
+    @classmethod
+    def _with_a_plain_path(cls, value: str) -> str:
+        if {"?", "#"} & set(value) or not WEB_PATH.fullmatch(urlsplit(value).path):
+            raise ValueError("must end with its host, or a path of letters, digits and -._~%")
+        return value
+
     @field_validator("shopify_api_version")
     @classmethod
     def _quarterly(cls, value: str) -> str:
@@ -302,8 +310,6 @@ def web_address(value: str) -> str:
         raise ValueError("must be an address such as https://loyalty.example.com")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("must be https outside this machine")
-    if parts.query or parts.fragment:
-        raise ValueError("must end with its host or a path, without ? and #")
     return value.rstrip("/")
 
 

@@ -69,7 +69,8 @@ class OrderFacts:
 
     cancellations: id -> when the merchant told us that the order is off (R36)    undone: causes taken back (R38)
     imported: rule -> what another program awarded for the order, in place of what this one would (D29)
-    line_names: line -> what its product is called, where that was told; for people, no rule reads it
+    line_names: line -> what its product is called, where that was told; for people, no rule reads it. None: erased, and
+    not kept again
 
     named_id: the customer as Shopify named him    aliases: customers merged since, each with the one he is now (R33)
     """
@@ -83,7 +84,7 @@ class OrderFacts:
     voided_at: datetime | None = None
     cancelled_at: datetime | None = None
     line_seen_at: dict[int, datetime] = field(default_factory=dict)
-    line_names: dict[int, str] = field(default_factory=dict)
+    line_names: dict[int, str] | None = field(default_factory=dict)
     gone_at: dict[tuple[int, int], datetime] = field(default_factory=dict)
     refunds: dict[int, KnownRefund] = field(default_factory=dict)
     transactions: dict[int, Transaction] = field(default_factory=dict)
@@ -154,7 +155,7 @@ class OrderFacts:
             self.cancelled_at = _earlier(self.cancelled_at, min(new.cancelled_at, received_at))
         for line in new.lines:
             self.line_seen_at[line.id] = _earlier(self.line_seen_at.get(line.id), at)
-            if line.name:
+            if line.name and self.line_names is not None:
                 self.line_names[line.id] = min(self.line_names.get(line.id, line.name), line.name)
             gone = line.quantity - line.current_quantity
             if gone > 0:
@@ -186,6 +187,10 @@ class OrderFacts:
     def _add_transaction(self, new: Transaction) -> None:
         known = self.transactions.get(new.id)
         self.transactions[new.id] = new if known is None else join_transactions(known, new)
+
+    def name_of(self, line_id: int) -> str:
+        """What a line is called; empty where that is not known."""
+        return (self.line_names or {}).get(line_id, "")
 
     def transactions_of(self, refund: Refund) -> list[Transaction]:
         """The refund-kind transactions that the refund listed, in id order."""

@@ -51,7 +51,9 @@ def order_document(order: OrderFacts) -> dict[str, Any]:
 def _not_of_all(order: OrderFacts) -> dict[str, Any]:
     """What merchants told us, and what lines are called: many orders have nothing of it, and no place for it."""
     found: dict[str, Any] = {}
-    if order.line_names:
+    if order.line_names is None:
+        found["line_names"] = None
+    elif order.line_names:
         found["line_names"] = [[id, name] for id, name in sorted(order.line_names.items())]
     if order.cancellations:
         found["cancellations"] = [[id, at.isoformat()] for id, at in sorted(order.cancellations.items())]
@@ -66,7 +68,7 @@ def order_facts(order_id: int, document: Document) -> OrderFacts:
     """The facts that a document holds; an empty one is an order of which only refunds are known."""
     if not document:
         return OrderFacts(order_id)
-    placed = _snapshot_in(document["placed"])
+    placed, names = _snapshot_in(document["placed"]), document.get("line_names", ())
     return OrderFacts(
         order_id,
         placed=placed,
@@ -77,7 +79,7 @@ def order_facts(order_id: int, document: Document) -> OrderFacts:
         voided_at=_time_in(document["voided_at"]),
         cancelled_at=_time_in(document["cancelled_at"]),
         line_seen_at={id: datetime.fromisoformat(at) for id, at in document["lines"]},
-        line_names=dict(document.get("line_names", ())),
+        line_names=None if names is None else dict(names),
         gone_at={(id, level): datetime.fromisoformat(at) for id, level, at in document["gone"]},
         edits={edit["id"]: _edit_in(edit) for edit in document["edits"]},
         disputes={dispute["id"]: _dispute_in(dispute) for dispute in document["disputes"]},

@@ -1,8 +1,8 @@
 """What customers and shops ask of their data through Shopify: kept as requests, answered, erased (docs/privacy.md).
 
 We hold no name, no address, no e-mail of our own: facts and ledger know customers by Shopify's number. Personal are the
-raw bodies of deliveries, what people typed as a reason, the answers kept for callers, and the keyed hashes of addresses
-and telephone numbers. Those are what is erased; the
+raw bodies of deliveries, what people typed as a reason, the answers kept for callers, what the lines of orders are
+called, and the keyed hashes of addresses and telephone numbers. Those are what is erased; the
 ledger stays, under opaque ids, and adds up as before.
 """
 
@@ -122,13 +122,15 @@ BLANK_BY_HAND = (  # what was done by hand, and what is still to be done for it 
         + OF_BOTH.format(customer="r.customer_id", order="(w.payload #>> '{then,undo,order_id}')::bigint")
     ),
 )
-NAMES_OF_ORDERS = text(  # of products: the name of a person may stand in that of a thing made for them
-    "update orders set facts = facts - 'line_names' where shop_id = :shop_id and order_id = any(:orders)"
-    " and facts ? 'line_names'"
+# Names of products: that of a person may stand in one made for them. null: what is told later is not kept either.
+NAMES_OF_ORDERS = text(
+    "update orders o set facts = o.facts || '{\"line_names\": null}' from (select order_id from orders"
+    " where shop_id = :shop_id and order_id = any(:orders) and coalesce(facts->'line_names', '[]') <> 'null'"
+    " order by order_id for no key update) named where o.shop_id = :shop_id and o.order_id = named.order_id"
 )
 NAMES_OF_SHOP = text(
     "update orders set facts = facts - 'line_names' where shop_id = :shop_id and order_id in (select order_id"
-    " from orders where shop_id = :shop_id and facts ? 'line_names' limit :limit)"
+    " from orders where shop_id = :shop_id and facts->'line_names' <> 'null' limit :limit)"
 )
 BLANK_LOCKS = text(
     "update reversal_locks set reason = '(erased)' where shop_id = :shop_id and reason <> '(erased)' and "
@@ -274,12 +276,13 @@ def redact(connection: Connection, shop: ShopRow, asked: Asked) -> dict[str, int
     """Erase what is personal of one customer; how many of each."""
     people = family(connection, shop.id, asked.customer_id)
     orders = sorted({*asked.orders, *orders_of(connection, shop.id, people)})
-    return {
+    named = connection.execute(NAMES_OF_ORDERS, {"shop_id": shop.id, "orders": orders}).rowcount
+    return {  # after the rows of the orders, as all work locks them first
         "bodies": _erase_bodies(connection, shop.domain, people, orders),
         "reasons": _blank_reasons(connection, shop.id, people=people, orders=orders),
         "answers": _blank_answers(connection, shop.id, [*people, *orders]),
         "identifiers": identifiers.forget(connection, shop.id, people),
-        "named_orders": connection.execute(NAMES_OF_ORDERS, {"shop_id": shop.id, "orders": orders}).rowcount,
+        "named_orders": named,
     }
 
 

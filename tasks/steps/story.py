@@ -6,6 +6,7 @@ order is left.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -72,7 +73,7 @@ def lines_of(order: OrderFacts) -> list[dict[str, Any]]:
     return [
         {
             "id": str(id),
-            "name": order.line_names.get(id, ""),
+            "name": order.name_of(id) or f"Line {id}",
             "quantity": line.quantity,
             "left": left,
             "value": from_minor(_paid(line, taxes_included=placed.taxes_included), placed.currency),
@@ -83,11 +84,15 @@ def lines_of(order: OrderFacts) -> list[dict[str, Any]]:
 
 
 def _items(order: OrderFacts, cause: str) -> list[dict[str, Any]]:
-    """Which items a refund took back, and how many of each."""
+    """Which items were refunded, and how many of each."""
     known = next((each for each in order.refunds.values() if refund_key(each.refund.id) == cause), None)
+    units: Counter[int] = Counter()
+    for line in known.refund.lines if known is not None else ():
+        units[line.line_id] += line.quantity
     return [
-        {"id": str(line.line_id), "name": order.line_names.get(line.line_id, ""), "quantity": line.quantity}
-        for line in (known.refund.lines if known is not None else ())
+        {"id": str(id), "name": order.name_of(id) or (f"line {id}" if id else "an item"), "quantity": count}
+        for id, count in units.items()
+        if count
     ]
 
 

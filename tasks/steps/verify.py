@@ -69,7 +69,8 @@ UNASKED = text(  # codes that are to come back, and nobody is asked to give them
     "select r.id, (select state from outbox w where w.shop_id = r.shop_id"
     "  and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) as state"
     " from redemptions r where r.shop_id = :shop_id and r.reactivation = 'wanted' and not exists ("
-    "  select from outbox w where w.shop_id = r.shop_id and w.state in ('pending', 'leased')"
+    "  select from outbox w where w.shop_id = r.shop_id and (w.state in ('pending', 'leased')"
+    "    or w.state = 'failed' and jsonb_exists(w.payload, 'sent'))"  # perhaps done there: it waits for a retry
     "   and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) order by r.id"
 )
 

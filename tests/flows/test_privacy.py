@@ -154,6 +154,22 @@ def test_a_late_refund_of_a_redacted_customers_order_is_booked(trade: Door) -> N
     assert trade.order(HERS)["awards"][0]["reversed"] == 40
 
 
+def test_what_a_redacted_customers_lines_are_called_is_not_kept_again(trade: Door) -> None:
+    """Neither when the order is told once more, nor from a delivery that was waiting."""
+    again = json.loads(order_body(HERS, ANN)) | {"updated_at": day(3).isoformat(), "email": ""}
+    assert trade.send("orders/updated", json.dumps(again).encode()) == 200
+    with trade.engine.begin() as connection:
+        asked = privacy.Asked(customer_id=ANN, orders=())
+        privacy.redact(connection, shops.by_id(connection, trade.shop.id), asked)
+    trade.work()
+    assert (
+        trade.send("orders/updated", json.dumps(again | {"updated_at": day(4).isoformat()}).encode()) == 200
+    )
+    trade.work()
+    kept = "select order_id, facts->'line_names' from orders where shop_id = :shop order by 1"
+    assert rows(trade, kept) == [(HERS, None), (HIS, [[1, "Mug for bob@example.com"]])]
+
+
 def test_erased_events_are_passed_over_when_events_are_run_again(trade: Door) -> None:
     redact(trade, ANN)
     done = replay(trade.engine, trade.shop.domain)

@@ -34,8 +34,9 @@ KEY = "A" * 43 + "="
         pytest.param("SHOPIFY_API_VERSION", "2024-10", "must be 2026-01 or later", id="too old"),
         pytest.param("SHOPIFY_APP_URL", "http://shop.example", "must be https", id="an open connection"),
         pytest.param("SHOPIFY_APP_URL", "shop.example", "must be an address", id="no address"),
-        pytest.param(
-            "SHOPIFY_APP_URL", "https://a.example/?b=1", "without ? and #", id="more than an address"
+        *(
+            pytest.param("SHOPIFY_APP_URL", f"https://a.example{end}", "must end with its host", id=end)
+            for end in ("/?b=1", "/b#", "/café", "//b", "/a b")
         ),
         pytest.param("SHOPIFY_SCOPES", "read_orders read_all_orders", "comma separated", id="no commas"),
         pytest.param("TOKEN_ENCRYPTION_KEYS", f"{KEY},short", "must be 32 bytes", id="a short key"),

@@ -664,6 +664,12 @@ def test_every_recorded_shipping_refund_tells_the_money_that_moved() -> None:
         pytest.param({"name": " ", "title": ""}, "", id="not at all"),
         pytest.param({"name": 7, "title": ["Lamp"]}, "", id="by what is no text"),
         pytest.param({"name": "La\x00mp\ud800\n"}, "Lamp", id="with what cannot be stored"),
+        pytest.param({"name": "Tee\u00a0Shirt\tXL\u3000茶"}, "Tee Shirt XL 茶", id="with other spaces"),
+        pytest.param(
+            {"name": "👩\u200d🔬 mug\u202e"},
+            "👩\u200d🔬 mug",
+            id="with what joins, and nothing that turns text around",
+        ),
         pytest.param({"name": "L" * 5000}, "L" * LONGEST_NAME, id="at length"),
     ],
 )

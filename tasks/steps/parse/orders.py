@@ -28,6 +28,7 @@ from tasks.steps.parse.fields import (
 from tasks.steps.parse.refunds import refund_facts
 
 LONGEST_NAME = 120  # characters
+JOINERS = "\u200c\u200d"
 
 
 class _Presentment(NamedTuple):
@@ -142,9 +143,15 @@ def _line(item: Node, currency: str, applications: Mapping[int, str]) -> Line:
 def _name(item: Node) -> str:
     """What a line is called, with its variant. Nothing depends on it: what cannot be kept of it is left out."""
     for told in (item.get("name"), item.get("title")):
-        if type(told) is str and (kept := "".join(filter(str.isprintable, told)).strip()):
+        words = told.split() if type(told) is str else []
+        if kept := " ".join("".join(filter(_is_shown, word)) for word in words).strip():
             return kept[:LONGEST_NAME]
     return ""
+
+
+def _is_shown(character: str) -> bool:
+    """Whether it can be read, or joins what can (in Persian, in emoji)."""
+    return character.isprintable() or character in JOINERS
 
 
 def _allocation(node: Node, currency: str) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def test_a_refund_is_explained_in_plain_words(spent: PageShop) -> None:
 def test_what_was_redeemed_comes_back_with_the_items(spent: PageShop) -> None:
     spent.refund(450, 9001, 5_000, units=1)
     page = spent.visitor().get("/orders/450")
-    assert "told by Shopify 1 × Desk lamp - blue came back. 50.00 of 100.00 EUR refunded" in page.text
+    assert "told by Shopify 1 × Desk lamp - blue refunded. 50.00 of 100.00 EUR refunded" in page.text
     assert f"Custom reward ({CODE}): 1/2 of 500 = 250 points given back; balance" in page.text
     assert page.rows[1] == ["Custom reward", CODE, "500 points", "250", "0", "points"]
 
