@@ -22,6 +22,7 @@ from models.errors import (
 from models.rules.codes import derived_code, mark
 from tasks.steps import codes, outbox
 from tasks.steps.load import ShopRow
+from tasks.steps.verify import verify
 from tests.conftest import RegisteredShop
 from tests.flows.codes_story import COST, KEY, START, CodeRefused, Died, Story, Wire, raising
 from tests.rules.build import line, refund, returned
@@ -536,6 +537,10 @@ def test_what_nobody_can_ask_about_is_left_in_the_open(story: Story) -> None:
     assert (row.state, row.error_code) == ("failed", "access_denied")
     assert (story.redemption.reactivation, story.balance) == ("wanted", 0)
     assert story.usable_uses("SAVE5") == 1
+    with story.engine.begin() as connection:
+        assert (
+            verify(connection, story.id) == []
+        )  # it waits for somebody's retry, as is shown; nothing differs
 
 
 def test_a_code_comes_back_three_times_and_no_more(story: Story) -> None:

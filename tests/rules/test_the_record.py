@@ -333,16 +333,6 @@ def test_verify_sees_what_a_hand_changed_of_a_redemption(
     assert (difference.kind, difference.what, difference.found) == ("redemption", what, found)
 
 
-def test_a_code_that_was_perhaps_given_back_waits_for_its_retry(engine: Engine) -> None:
-    """R23: what was sent and not answered may be done; that it waits is no difference."""
-    steps = [given(1, 100, at=day(-1)), spent(1, {CUSTOMER: 80}, at=day(0)), PLACED, CLOSING, came(7, refund(3, 3_000, at=day(5)))]  # fmt: skip
-    books = books_of(engine, steps, **REACTIVATES)
-    given_up = "update outbox set state = 'failed', payload = payload || :sent where shop_id = :shop"
-    with engine.begin() as connection:
-        connection.execute(text(given_up), {"sent": '{"sent": "t"}', "shop": books.shop_id})
-        assert verify(connection, books.shop_id) == []
-
-
 # -- R39: the story of an order -------------------------------------------------------------------------
 
 
