@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, render_template, request, url_for
 from werkzeug.utils import redirect
 
 from app.admin.door import COOKIE, PREFIX, Door, NoVisitor, is_from_here
@@ -21,7 +21,7 @@ SHARE = 8  # of the threads one in so many may wait for the form of somebody who
 
 def add_to(app: Flask, door: Door) -> None:
     """The addresses of a login. The link shows a button: what looks at links before people do uses none up."""
-    api = door.api
+    api, public = door.api, door.api.settings.shopify_app_url
     most = api.settings.receiver_threads // SHARE
     places = Places(most, most)
 
@@ -42,27 +42,23 @@ def add_to(app: Flask, door: Door) -> None:
                     admin_logins.end(connection, request.cookies.get(COOKIE, ""))
         if cookie is None:
             raise NoVisitor("link_used")
-        response = Response(status=303, headers={"Location": f"{request.script_root}{PREFIX}/"})
-        response.set_cookie(COOKIE, cookie, max_age=admin_logins.SESSION_SECONDS, **marks())
+        response = Response(status=303, headers={"Location": url_for("home")})
+        response.set_cookie(COOKIE, cookie, max_age=admin_logins.SESSION_SECONDS, **marks(public))
         return response
 
     @app.post(f"{PREFIX}/logout")
     def logout() -> Any:
         with door.visit({}), api.engine.begin() as connection:
             admin_logins.end(connection, request.cookies.get(COOKIE, ""))
-        response = redirect(f"{request.script_root}{PATH}", 303, Response)
-        response.delete_cookie(COOKIE, **marks())
+        response = redirect(url_for("login"), 303, Response)
+        response.delete_cookie(COOKIE, **marks(public))
         return response
 
-    def marks() -> dict[str, Any]:
-        """Over https the cookie never goes without it."""
-        secure = is_https(api.settings.shopify_app_url)
-        return {
-            "path": f"{request.script_root}{PREFIX}",
-            "httponly": True,
-            "secure": secure,
-            "samesite": "Strict",
-        }
+
+def marks(public: str) -> dict[str, Any]:
+    """Of the cookie: for these pages, no script and this site alone. Over https it never goes without it."""
+    path = f"{request.script_root}{PREFIX}"
+    return {"path": path, "httponly": True, "secure": is_https(public), "samesite": "Strict"}
 
 
 def is_https(public: str) -> bool:

@@ -24,13 +24,8 @@ KINDS = {
     CLAIM: "points.reversed",
 }
 SPENT = "points.redeemed"
-UNSAID = (
-    "at",
-    "sort_id",
-    "expires_at",
-    "grace_days",
-    "carry_debt",
-)  # a row that only takes another place was told
+# Of a row that was told before: where it stands in time, and what follows from that, is no news.
+UNSAID = ("at", "sort_id", "expires_at", "grace_days", "carry_debt")
 SAID = tuple(name for name in COLUMNS if name not in UNSAID)
 
 
@@ -45,7 +40,7 @@ def record(
     entries = [
         made
         for before, after in _moved(booked.rows, world.moving)
-        if before is None or after is None or any(before[name] != after[name] for name in SAID)
+        if _is_news(before, after)
         for made in _of_row(world, plans, booked, causes, before, after)
     ]
     entries += _expiries(world, booked, causes)
@@ -64,6 +59,10 @@ def record(
     ]
     entries += _bare_refunds(world, plans, booked, told)
     say(world, entries, messages.of_orders(world, plans, booked))
+
+
+def _is_news(before: Item | None, after: Item | None) -> bool:
+    return before is None or after is None or any(before[name] != after[name] for name in SAID)
 
 
 def _moved(

@@ -31,7 +31,7 @@ from tasks.steps.survivors import hold, merged_into, survivor
 log = structlog.get_logger()
 
 ERASED = "(erased)"
-AT_ONCE = 20_000  # bodies, and orders with names of their lines, erased by the act itself; the rest of a large shop by the hourly job
+AT_ONCE = 20_000  # bodies, and orders with named lines, erased by the act itself; the rest by the hourly job
 BODIES_A_LOOK = 500  # read at once, to see whom they name
 NEEDLES_MAX = 50  # the database looks for so many numbers itself; for more, reading every body is quicker
 NUMBER = re.compile(rb"[0-9]+")

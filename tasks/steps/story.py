@@ -17,6 +17,7 @@ from models.rules.money import from_minor
 from models.rules.order import MERCHANT_REFUND_FIRST, OrderFacts, refund_key
 from models.rules.plan import reversal_key
 from tasks.steps import read, sql
+from tasks.steps.activity import number
 from tasks.steps.listings import QUIET_FLAGS
 from tasks.steps.preview import lines_left
 from tasks.steps.remaining import remaining
@@ -85,12 +86,12 @@ def lines_of(order: OrderFacts) -> list[dict[str, Any]]:
 
 def _items(order: OrderFacts, cause: str) -> list[dict[str, Any]]:
     """Which items were refunded, and how many of each."""
-    known = next((each for each in order.refunds.values() if refund_key(each.refund.id) == cause), None)
+    known = order.refunds.get(number(cause, "refund") or 0)
     units: Counter[int] = Counter()
     for line in known.refund.lines if known is not None else ():
         units[line.line_id] += line.quantity
     return [
-        {"id": str(id), "name": order.name_of(id) or (f"line {id}" if id else "an item"), "quantity": count}
+        {"name": order.name_of(id) or (f"line {id}" if id else "an item"), "quantity": count}
         for id, count in units.items()
         if count
     ]

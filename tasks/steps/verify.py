@@ -66,12 +66,11 @@ SPENT = text(  # what a redemption cost, beside who gave it and what left their 
     " order by r.id"
 )
 UNASKED = text(  # codes that are to come back, and nobody is asked to give them back (R23)
-    "select r.id, (select state from outbox w where w.shop_id = r.shop_id"
-    "  and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) as state"
-    " from redemptions r where r.shop_id = :shop_id and r.reactivation = 'wanted' and not exists ("
-    "  select from outbox w where w.shop_id = r.shop_id and (w.state in ('pending', 'leased')"
-    "    or w.state = 'failed' and jsonb_exists(w.payload, 'sent'))"  # perhaps done there: it waits for a retry
-    "   and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)) order by r.id"
+    "select r.id, w.state from redemptions r left join outbox w on w.shop_id = r.shop_id"
+    "  and w.key = 'reactivate:' || r.id || ':' || (r.reactivations + 1)"
+    " where r.shop_id = :shop_id and r.reactivation = 'wanted' and (w.state in ('pending', 'leased')"
+    "  or w.state = 'failed' and jsonb_exists(w.payload, 'sent')) is not true"  # sent, so it waits for a retry
+    " order by r.id"
 )
 
 
