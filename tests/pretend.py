@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 import requests
+from sqlalchemy import Engine
 
 from app.sandbox.access import Application
 from app.sandbox.faults import Faults
@@ -26,7 +27,9 @@ from app.sandbox.records import Customer, Discount, Order, Presentment, Product
 from app.sandbox.server import create_sandbox, served
 from app.sandbox.shopfront import Shopfront
 from app.sandbox.store import Delivery, Store
-from models.settings import Settings
+from models.settings import Settings, load_settings
+from tasks.gateway.oauth import Grant
+from tasks.steps.installations import record_grant
 
 API_KEY = "5f1d0c3a7b9e4f2d8c6a1b0e9d7f3c52"
 API_SECRET = "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"
@@ -107,6 +110,16 @@ class PretendShopify:
         front = self.front(domain)
         with front.lock:
             return dict(front.access.fresh(tuple(scopes), expiring=expiring))
+
+    def connect(self, engine: Engine, *, key: str) -> int:
+        """The app installed, and its expiring tokens kept under this key; the shop's id."""
+        given, now = self.grant_for(), datetime.now(UTC)
+        settings, ends = load_settings(None, token_encryption_keys=key), now + timedelta(hours=1)
+        grant = Grant(
+            str(given["access_token"]), settings.shopify_scopes, ends, str(given["refresh_token"]), ends
+        )
+        with engine.begin() as connection:
+            return record_grant(connection, settings, self.domain, grant, now)
 
     def token_for(self, domain: str | None = None, **more: Any) -> str:
         """A valid access token of the app, installed for it."""

@@ -1,9 +1,10 @@
-"""Commands as a person runs them, in this process: their status, and what they print."""
+"""Commands as a person runs them, in this process: their status, and what they print. What they find set elsewhere."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from app.cli import run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def nothing_set() -> dict[str, str]:
+    """The environment of a command in a process of its own that names neither a database nor a broker."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
+    return {**ours, "PYTHONPATH": str(ROOT)}
 
 
 class Output(NamedTuple):

@@ -4,7 +4,6 @@ server of this process where a test needs something of its own in them.
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import socket
@@ -32,9 +31,9 @@ from tasks.steps import shops
 from tests.browsing import Tab, login_of, window
 from tests.conftest import new_database, of
 from tests.pretend import PretendShopify, pretend_shopify
+from tests.terminal import nothing_set
 from tests.web.pages.conftest import PageShop
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 180
 STORES = 20  # more than there are tests that need one
 
@@ -102,12 +101,6 @@ class Demo:
             )
             assert answer.status_code == 303, answer.text
             return answer.cookies[COOKIE]
-
-
-def nothing_set() -> dict[str, str]:
-    """An environment that names neither a database nor a broker."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
-    return {**ours, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests.browser.conftest import ROOT, running_demo
+from tests.browser.conftest import running_demo
 from tests.browsing import DESK, PHONE_HEIGHT, PHONES, Tab, window
 from tests.chromium import running_browser
+from tests.terminal import ROOT
 
 IMAGES = ROOT / "docs" / "images"
 SAME_WORLD = ("--orders", "40", "--refunds", "60", "--seed", "1")

@@ -7,8 +7,9 @@ import sys
 
 import requests
 
-from tests.browser.conftest import Demo, nothing_set
+from tests.browser.conftest import Demo
 from tests.browsing import Tab
+from tests.terminal import nothing_set
 from tests.waiting import until
 
 

@@ -51,9 +51,7 @@ def watched(place: Path) -> Iterator[Watched]:
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in names:
-            if (
-                name == "sentinel-1"
-            ):  # which asks the master for its replicas now, and again after ten seconds
+            if name == "sentinel-1":  # it asks the master for replicas now, and then each ten seconds
                 until(lambda: has_a_replica(ports["master"]))
             running[name] = started(place / name, name, ports)
         here = Watched(f"sentinel://:{secret}@{hosts}/{MASTER}/0", ports, running)

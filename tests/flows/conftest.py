@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -14,11 +13,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from app.web import create_app
-from models.settings import Settings, load_settings
+from models.settings import Settings
 from tasks import runtime as running
-from tasks.gateway.oauth import Grant
 from tasks.steps.drain import drain
-from tasks.steps.installations import record_grant
 from tasks.steps.read import order
 from tests.conftest import RegisteredShop
 from tests.pretend import PretendShopify, pretend_shopify
@@ -86,21 +83,10 @@ def connected_store(
         more = {"database_url": database_url, "redis_url": redis_url, "token_encryption_keys": KEY}
         for name, value in found.settings(**more).items():
             monkeypatch.setenv(name.upper(), value)
-        install(engine, found)
+        found.connect(engine, key=KEY)
         running._built.clear()
         yield found
         built = running._built.pop("now", None)
         if built is not None:
             built.engine.dispose()
             built.broker.close()
-
-
-def install(engine: Engine, shopify: PretendShopify) -> None:
-    settings, given = load_settings(None, token_encryption_keys=KEY), shopify.grant_for()
-    now = datetime.now(UTC)
-    ends = now + timedelta(hours=1)
-    grant = Grant(
-        str(given["access_token"]), settings.shopify_scopes, ends, str(given["refresh_token"]), ends
-    )
-    with engine.begin() as connection:
-        record_grant(connection, settings, shopify.domain, grant, now)

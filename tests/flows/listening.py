@@ -56,10 +56,10 @@ class Answer:
 
 
 class Server(ThreadingHTTPServer):
+    """Keeps connections waiting until they are taken: of more than the usual five, some would be dropped."""
+
     daemon_threads = True
-    request_queue_size = (
-        128  # connections that are not taken yet: of more than the usual five, some would be dropped
-    )
+    request_queue_size = 128
 
 
 class Listener:

@@ -537,10 +537,8 @@ def test_what_nobody_can_ask_about_is_left_in_the_open(story: Story) -> None:
     assert (row.state, row.error_code) == ("failed", "access_denied")
     assert (story.redemption.reactivation, story.balance) == ("wanted", 0)
     assert story.usable_uses("SAVE5") == 1
-    with story.engine.begin() as connection:
-        assert (
-            verify(connection, story.id) == []
-        )  # it waits for somebody's retry, as is shown; nothing differs
+    with story.engine.begin() as connection:  # it waits for somebody's retry, as is shown: nothing differs
+        assert verify(connection, story.id) == []
 
 
 def test_a_code_comes_back_three_times_and_no_more(story: Story) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,19 +12,14 @@ import pytest
 
 from app.cli.demo import DEMO_STORE, new_domain
 from app.cli.demo_story import LOST
+from tests.terminal import nothing_set
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST_SECONDS = 240
 COUNTED = (  # checks that would hold over nothing, too
     "every code asked for is at the store",
     "each code given back could be used once more, once, until its end date",
     "a comparison with the store found what was lost in the post, and then nothing",
 )
-
-
-def environment() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
-    return {**ours, "PYTHONPATH": str(ROOT)}
 
 
 def command(data: Path, *options: str) -> list[str]:
@@ -37,7 +31,7 @@ def test_a_demo_ends_well_only_because_every_check_held(tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path / "data", *options),
         cwd=tmp_path,
-        env=environment(),
+        env=nothing_set(),
         capture_output=True,
         text=True,
         timeout=LONGEST_SECONDS,
@@ -59,7 +53,7 @@ def unwind(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments, "--data", str(tmp_path / "data")],
         cwd=tmp_path,
-        env=environment(),
+        env=nothing_set(),
         capture_output=True,
         text=True,
         timeout=LONGEST_SECONDS,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.terminal import nothing_set
+
 LONGEST_SECONDS = 300
 SPEEDS = {"per_second", "us", "cpu_us", "seconds", "again_seconds", "peak_mib", "lines"}
 
@@ -18,11 +17,10 @@ SPEEDS = {"per_second", "us", "cpu_us", "seconds", "again_seconds", "peak_mib", 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     place = tmp_path_factory.mktemp("bench")
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", "bench", "--quick", "--json", "--data", str(place / "data")],
         cwd=place,
-        env={**ours, "PYTHONPATH": str(ROOT)},
+        env=nothing_set(),
         capture_output=True,
         text=True,
         timeout=LONGEST_SECONDS,

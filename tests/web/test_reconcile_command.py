@@ -11,11 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from models.settings import load_settings
-from tasks.gateway.oauth import Grant
 from tasks.steps import shops
 from tasks.steps.drain import drain
-from tasks.steps.installations import record_grant
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.terminal import Unwind
 
@@ -37,14 +34,8 @@ def environment(shopify: PretendShopify, environment: dict[str, str]) -> dict[st
 @pytest.fixture
 def connected(shopify: PretendShopify, engine: Engine) -> str:
     """A store that was added yesterday and gave us its tokens."""
-    settings = load_settings(None, token_encryption_keys=KEY)
-    given = shopify.grant_for()
-    expires = datetime.now(UTC) + timedelta(hours=1)
-    grant = Grant(
-        str(given["access_token"]), settings.shopify_scopes, expires, str(given["refresh_token"]), expires
-    )
+    id = shopify.connect(engine, key=KEY)
     with engine.begin() as connection:
-        id = record_grant(connection, settings, shopify.domain, grant, datetime.now(UTC))
         yesterday = {"at": datetime.now(UTC) - timedelta(days=1), "id": id}
         connection.execute(
             text("update shops set installed_at = :at, earning_from = :at where id = :id"), yesterday

@@ -17,8 +17,6 @@ from sqlalchemy import create_engine, make_url, text
 from app.web import create_app
 from models.session import make_engine, with_driver
 from models.settings import load_settings
-from tasks.gateway.oauth import Grant
-from tasks.steps.installations import record_grant
 from tests.conftest import new_database, of
 from tests.pretend import PretendShopify, pretend_shopify
 from tests.terminal import Unwind
@@ -43,16 +41,11 @@ def environment(shopify: PretendShopify, environment: dict[str, str]) -> dict[st
 @pytest.fixture
 def domain(shopify: PretendShopify, database_url: str) -> str:
     """A store that was connected yesterday."""
-    settings, now = load_settings(None, token_encryption_keys=KEY), datetime.now(UTC)
-    given, soon = shopify.grant_for(), now + timedelta(hours=1)
-    grant = Grant(
-        str(given["access_token"]), settings.shopify_scopes, soon, str(given["refresh_token"]), soon
-    )
     engine = make_engine(database_url)
+    id = shopify.connect(engine, key=KEY)
     with engine.begin() as connection:
-        id = record_grant(connection, settings, shopify.domain, grant, now)
         since = "update shops set installed_at = :at, earning_from = :at where id = :id"
-        connection.execute(text(since), {"at": now - timedelta(days=1), "id": id})
+        connection.execute(text(since), {"at": datetime.now(UTC) - timedelta(days=1), "id": id})
     engine.dispose()
     return shopify.domain
 
